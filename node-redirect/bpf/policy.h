@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * What to do with a pod's packet: the two-step policy look-up, the choice of a gateway, and the flow table that remembers both.
+ */
+#ifndef NODE_REDIRECT_POLICY_H
+#define NODE_REDIRECT_POLICY_H
+
+#include "maps.h"
+#include "parse.h"
+
+#define IPV4_BITS 32
+#define HRW_SEED 0x65677700
+
+struct decision {
+	__u32 reason; /* REASON_REDIRECTED, or why not */
+	__u32 policy_id;
+	__be32 gateway;
+};
+
+/* src/abi.rs has the twin, so that `trace` can tell the same gateway. */
+static __always_inline __u32 mix(__u32 hash, __u32 value)
+{
+	hash ^= value;
+	hash *= 0x85ebca6b;
+	hash ^= hash >> 13;
+	hash *= 0xc2b2ae35;
+	return hash ^ hash >> 16;
+}
+
+/* The policy: pod -> set of policies, then exempt destinations, then (set, destination) -> action. */
+
+static __always_inline bool is_exempt(__be32 addr)
+{
+	struct prefix_key key = { .prefixlen = IPV4_BITS, .addr = addr };
+
+	return bpf_map_lookup_elem(&exempt, &key);
+}
+
+/*
+ * Highest random weight: each pod ranks the gateways in its own order and takes the first that is usable, so adding or losing
+ * one moves only the pods that rank it first. `kept` (0: none) stays while it is usable: a live flow does not move.
+ */
+static __always_inline __be32 choose_gateway(const struct policy *policy, __be32 pod, __be32 kept)
+{
+	__u32 best_weight = 0, weight;
+	__be32 best = 0, gateway;
+
+	for (int i = 0; i < MAX_GATEWAYS; i++) {
+		if (i >= policy->gateway_count || !(policy->usable & 1 << i))
+			continue;
+		gateway = policy->gateways[i];
+		if (gateway == kept)
+			return kept;
+		weight = mix(mix(HRW_SEED, bpf_ntohl(pod)), bpf_ntohl(gateway));
+		if (!best || weight > best_weight) {
+			best = gateway;
+			best_weight = weight;
+		}
+	}
+	return best;
+}
+
+static __always_inline void decide_gateway(struct decision *decision, __be32 pod, __be32 kept)
+{
+	const struct policy *policy = bpf_map_lookup_elem(&policies, &decision->policy_id);
+
+	decision->reason = REASON_NO_GATEWAY;
+	if (!policy)
+		return;
+	decision->gateway = choose_gateway(policy, pod, kept);
+	if (decision->gateway)
+		decision->reason = REASON_REDIRECTED;
+	else if (policy->failure_mode == FAILURE_OPEN)
+		decision->reason = REASON_FAILED_OPEN;
+}
+
+static __always_inline void decide(struct decision *decision, const struct packet *packet, __be32 kept)
+{
+	struct destination_key key = { .prefixlen = SET_BITS + IPV4_BITS, .daddr = packet->daddr };
+	const struct endpoint *endpoint;
+	const __u32 *action;
+
+	endpoint = bpf_map_lookup_elem(&endpoints, &packet->saddr);
+	if (!endpoint) {
+		decision->reason = REASON_NOT_SELECTED;
+		return;
+	}
+	if (is_exempt(packet->daddr)) {
+		decision->reason = REASON_EXEMPT;
+		return;
+	}
+	key.set_id = endpoint->set_id;
+	action = bpf_map_lookup_elem(&destinations, &key);
+	if (!action) {
+		decision->reason = REASON_OUTSIDE_POLICY;
+		return;
+	}
+	if (*action == ACTION_EXCLUDE) {
+		decision->reason = REASON_EXCLUDED;
+		return;
+	}
+	decision->policy_id = *action;
+	decide_gateway(decision, packet->saddr, kept);
+}
+
+/*
+ * A pod that speaks VXLAN to a gateway, or to a node, would be taken for a node. A fragment of UDP could become such a packet
+ * where it is put together again, so none may pass.
+ */
+static __always_inline bool forges_tunnel(const struct packet *packet, __be16 vxlan_port)
+{
+	if (packet->protocol != IPPROTO_UDP)
+		return false;
+	if (!packet->fragment && packet->ports.dest != vxlan_port)
+		return false;
+	return bpf_map_lookup_elem(&vteps, &packet->daddr);
+}
+
+/* The flow table: first packet wins and fixes the direction. */
+
+enum direction {
+	FROM_POD,
+	TO_POD,
+};
+
+static __always_inline void flow_key_of(struct flow_key *key, const struct packet *packet, enum direction direction)
+{
+	bool out = direction == FROM_POD;
+
+	key->protocol = packet->protocol;
+	key->pod = out ? packet->saddr : packet->daddr;
+	key->remote = out ? packet->daddr : packet->saddr;
+	if (packet->protocol == IPPROTO_ICMP) {
+		key->pod_port = packet->ports.source;
+		key->remote_port = (packet->icmp_kind == ICMP_REQUEST) == out ? ICMP_OPENED_BY_POD : ICMP_OPENED_BY_WORLD;
+		return;
+	}
+	key->pod_port = out ? packet->ports.source : packet->ports.dest;
+	key->remote_port = out ? packet->ports.dest : packet->ports.source;
+}
+
+static __always_inline bool is_bare_syn(const struct packet *packet)
+{
+	return packet->protocol == IPPROTO_TCP && (packet->tcp_flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) == TCP_SYN;
+}
+
+static __always_inline bool has_no_flow(const struct packet *packet)
+{
+	if (packet->protocol == IPPROTO_ICMP)
+		return packet->icmp_kind == ICMP_OTHER || packet->icmp_kind == ICMP_ERROR;
+	return false;
+}
+
+/* Where a later fragment's l4_ports come from. Without them it belongs to no known flow, and the policy alone speaks. */
+static __always_inline bool fragment_ports(struct packet *packet)
+{
+	struct fragment_key key = {
+		.saddr = packet->saddr, .daddr = packet->daddr, .id = packet->id, .protocol = packet->protocol,
+	};
+	const struct l4_ports *ports;
+
+	if (packet->first) {
+		bpf_map_update_elem(&fragments, &key, &packet->ports, BPF_ANY);
+		return true;
+	}
+	ports = bpf_map_lookup_elem(&fragments, &key);
+	if (!ports)
+		return false;
+	packet->ports = *ports;
+	return true;
+}
+
+static __always_inline __u32 now_seconds(void)
+{
+	return bpf_ktime_get_coarse_ns() / 1000000000;
+}
+
+/* Written at most once a second: CPUs that share a flow do not fight for its line. */
+static __always_inline void touch(struct flow *flow, const struct packet *packet, enum direction direction)
+{
+	__u32 now = now_seconds();
+	__u8 flags = flow->flags;
+	bool is_answer = (flow->kind == FLOW_INBOUND) == (direction == FROM_POD);
+
+	if (is_answer)
+		flags |= FLOW_REPLIED;
+	/* Data from the pod proves a FIN or RST wrong: anyone on the way can forge those. */
+	if (packet->tcp_flags & (TCP_FIN | TCP_RST))
+		flags |= FLOW_CLOSING;
+	else if (direction == FROM_POD && packet->has_payload)
+		flags &= ~FLOW_CLOSING;
+	if (flow->last_seen != now)
+		flow->last_seen = now;
+	if (flow->flags != flags)
+		flow->flags = flags;
+}
+
+/*
+ * An inbound flow outlives every policy change. What the pod opened is decided anew by each generation, and leaves as without
+ * policy when none takes it any more.
+ */
+static __always_inline bool is_current(const struct flow *flow, __u32 generation)
+{
+	return flow->kind == FLOW_INBOUND || flow->generation == generation;
+}
+
+/* A SYN from the pod begins a connection of the pod's, even on addresses and l4_ports that an inbound one used before. */
+static __always_inline bool begins_anew(const struct flow *flow, const struct packet *packet)
+{
+	return is_bare_syn(packet) && (flow->kind == FLOW_INBOUND || flow->flags & FLOW_CLOSING);
+}
+
+/*
+ * Redirected flows are kept so that they stay on their gateway and need no prefix look-up. Flows that pass are kept only where an
+ * answer could look like a first packet: TCP's never does (it is no bare SYN), ICMP's type tells, the rest would.
+ */
+static __always_inline bool is_worth_keeping(const struct decision *decision, const struct packet *packet)
+{
+	if (decision->reason == REASON_REDIRECTED)
+		return true;
+	if (decision->reason == REASON_EXEMPT || decision->reason == REASON_NO_GATEWAY)
+		return false;
+	if (packet->protocol == IPPROTO_TCP || packet->protocol == IPPROTO_ICMP)
+		return false;
+	/* to_pod makes no entries for exempt remotes: the cluster's own DNS would fill the table. */
+	return decision->reason != REASON_NOT_SELECTED || !is_exempt(packet->daddr);
+}
+
+static __always_inline void remember(const struct flow_key *key, const struct decision *decision,
+				     const struct packet *packet, __u32 generation, bool known)
+{
+	struct flow flow = {
+		.last_seen = now_seconds(),
+		.generation = generation,
+		.policy_id = decision->policy_id,
+		.gateway = decision->gateway,
+		.kind = decision->reason == REASON_REDIRECTED ? FLOW_REDIRECTED : FLOW_PASSED,
+		.reason = decision->reason,
+	};
+
+	if (!is_worth_keeping(decision, packet)) {
+		if (known)
+			bpf_map_delete_elem(&flows, key);
+		return;
+	}
+	/* Replaced as a whole, never field by field: no CPU sees one policy's id with another's gateway. */
+	if (bpf_map_update_elem(&flows, key, &flow, BPF_ANY))
+		count_event(EVENT_FLOW_TABLE_FULL);
+}
+
+#endif
