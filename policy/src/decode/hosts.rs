@@ -1,0 +1,85 @@
+//! The specs of gateways, nodes and endpoints.
+
+use crate::document::{EndpointSpec, GatewaySpec, NodeSpec, SourceCheck};
+use crate::reader::{Fields, Report, Value};
+use crate::validate::Claims;
+use crate::values::{cidr, distinct, host_address};
+use std::net::IpAddr;
+
+pub(super) fn gateway(
+    value: &Value<'_>,
+    claims: &mut Claims,
+    report: &mut Report<'_>,
+) -> Option<GatewaySpec> {
+    let fields = value.fields(&["tunnelAddress"], report)?;
+    Some(GatewaySpec { tunnel_address: tunnel_address(&fields, claims, report)? })
+}
+
+pub(super) fn node(
+    value: &Value<'_>,
+    claims: &mut Claims,
+    report: &mut Report<'_>,
+) -> Option<NodeSpec> {
+    let known = ["tunnelAddress", "podCIDRs", "sourceCheck", "clusterCIDRs"];
+    let fields = value.fields(&known, report)?;
+    let tunnel_address = tunnel_address(&fields, claims, report);
+    let checks = [("NodeCIDR", SourceCheck::NodeCIDR), ("ClusterCIDR", SourceCheck::ClusterCIDR)];
+    let written = fields.optional("sourceCheck");
+    let source_check = match &written {
+        Some(value) => value.choice(&checks, report),
+        None => Some(SourceCheck::default()),
+    };
+
+    let mut list = |field: &str, checked_by: SourceCheck| {
+        let value = fields.optional(field);
+        if value.as_ref().is_none_or(Value::is_empty_list) && source_check == Some(checked_by) {
+            let reason = "needs at least one CIDR: without one no packet of the node is accepted";
+            report.error(fields.path_of(field), reason, "list the ranges of its pods");
+        }
+        distinct(value, cidr, report).into_iter().map(|(cidr, _)| cidr).collect()
+    };
+    let pod_cidrs = list("podCIDRs", SourceCheck::NodeCIDR);
+    let cluster_cidrs = list("clusterCIDRs", SourceCheck::ClusterCIDR);
+    if source_check == Some(SourceCheck::NodeCIDR) && fields.optional("clusterCIDRs").is_some() {
+        let reason = "has no effect with sourceCheck: NodeCIDR";
+        report.error(fields.path_of("clusterCIDRs"), reason, "remove it, or set ClusterCIDR");
+    }
+    Some(NodeSpec {
+        tunnel_address: tunnel_address?,
+        pod_cidrs,
+        source_check: source_check?,
+        cluster_cidrs,
+    })
+}
+
+fn tunnel_address(
+    fields: &Fields<'_>,
+    claims: &mut Claims,
+    report: &mut Report<'_>,
+) -> Option<IpAddr> {
+    let value = fields.required("tunnelAddress", report)?;
+    let address = host_address(&value, report)?;
+    claims.tunnel_addresses.push(report.claim(address, value.path));
+    Some(address)
+}
+
+pub(super) fn endpoint(
+    value: &Value<'_>,
+    claims: &mut Claims,
+    report: &mut Report<'_>,
+) -> Option<EndpointSpec> {
+    let fields = value.fields(&["ips", "node"], report)?;
+    let ips = distinct(fields.required_list("ips", report), host_address, report);
+    for (ip, path) in &ips {
+        claims.endpoint_ips.push(report.claim(*ip, path));
+    }
+    let node = fields.optional("node");
+    let node = node.and_then(|node| Some((node.text(report)?.to_owned(), node.path)));
+    if let Some((name, path)) = &node {
+        claims.node_references.push(report.claim(name.clone(), path));
+    }
+    Some(EndpointSpec {
+        ips: ips.into_iter().map(|(ip, _)| ip).collect(),
+        node: node.map(|(name, _)| name),
+    })
+}

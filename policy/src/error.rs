@@ -1,0 +1,63 @@
+//! What is told to whoever wrote a document.
+
+use std::fmt;
+
+use serde::Serialize;
+
+/// Why a text did not become a [`PolicySet`](crate::PolicySet).
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LoadError {
+    /// The text is not well-formed, so nothing of it was judged.
+    #[error("line {line}, column {column}: {message}")]
+    Syntax {
+        line: usize,
+        column: usize,
+        message: String,
+        /// The document it is in, counted from 1, where that is known.
+        document: Option<usize>,
+    },
+    /// Everything that is wrong with the documents.
+    #[error("{}", lines(.0))]
+    Invalid(Vec<PolicyError>),
+}
+
+/// One mistake: where it is, what it is, and what to do about it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
+#[error("{document}: {}{reason}{}", colon(path), parenthesis(hint))]
+pub struct PolicyError {
+    /// `EgressPolicy/payments`, or `document 3` when it has no readable kind and name.
+    pub document: String,
+    /// `.spec.egress[0].egressIPs[1]`; empty when the document as a whole is meant.
+    pub path: String,
+    pub reason: String,
+    /// What to write instead; empty when the reason says it all.
+    pub hint: String,
+}
+
+/// Something that is valid, and perhaps not what was meant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Warning {
+    pub document: String,
+    pub path: String,
+    pub reason: String,
+    pub hint: String,
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Warning { document, path, reason, hint } = self;
+        write!(f, "{document}: {}{reason}{}", colon(path), parenthesis(hint))
+    }
+}
+
+fn lines(errors: &[PolicyError]) -> String {
+    errors.iter().map(PolicyError::to_string).collect::<Vec<_>>().join("\n")
+}
+
+fn colon(path: &str) -> String {
+    if path.is_empty() { String::new() } else { format!("{path}: ") }
+}
+
+fn parenthesis(hint: &str) -> String {
+    if hint.is_empty() { String::new() } else { format!(" ({hint})") }
+}

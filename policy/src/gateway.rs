@@ -1,0 +1,147 @@
+//! What a gateway takes from the documents. It needs no pods: a packet's VNI names the policy.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use crate::document::{Egress, EgressNode, EgressPolicy, PolicySet};
+use crate::error::PolicyError;
+use crate::id::PolicyId;
+
+/// What one gateway's configuration lets policies claim.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct GatewayLimits {
+    /// Where egress IPs must lie.
+    pub egress_prefixes: Vec<IpNet>,
+    /// The addresses of the gateway's ports, which are nobody's egress IPs.
+    pub own_addresses: Vec<IpAddr>,
+}
+
+/// The documents as one gateway sees them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct GatewayPolicies {
+    /// Those that name this gateway, sorted by id.
+    pub policies: Vec<GatewayPolicy>,
+    /// All nodes, in document order.
+    pub nodes: Vec<GatewayNode>,
+}
+
+/// One policy's part at one gateway.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GatewayPolicy {
+    pub id: PolicyId,
+    pub name: String,
+    pub egress_ips: Vec<IpAddr>,
+    /// These keep their sessions and take no new ones.
+    pub draining_ips: Vec<IpAddr>,
+}
+
+/// One node that may tunnel to the gateway.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GatewayNode {
+    pub name: String,
+    pub tunnel_address: IpAddr,
+    /// The inner sources accepted from it.
+    pub source_cidrs: Vec<IpNet>,
+}
+
+/// Compiles the set for the gateway of this name, or tells everything that does not fit it.
+pub fn compile_gateway(
+    set: &PolicySet,
+    gateway: &str,
+    limits: &GatewayLimits,
+) -> Result<GatewayPolicies, Vec<PolicyError>> {
+    let mut errors = check_identity(set, gateway, limits);
+    let mut policies = Vec::new();
+    for policy in &set.policies {
+        for (index, egress) in policy.spec.egress.iter().enumerate() {
+            if egress.gateway == gateway {
+                check_egress_ips(policy, index, egress, limits, &mut errors);
+                policies.push(GatewayPolicy {
+                    id: policy.policy_id(),
+                    name: policy.name().to_owned(),
+                    egress_ips: egress.egress_ips.clone(),
+                    draining_ips: egress.draining_ips.clone(),
+                });
+            }
+        }
+    }
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    policies.sort_by_key(|policy| policy.id);
+    Ok(GatewayPolicies { policies, nodes: set.nodes.iter().map(GatewayNode::from).collect() })
+}
+
+impl From<&EgressNode> for GatewayNode {
+    fn from(node: &EgressNode) -> GatewayNode {
+        GatewayNode {
+            name: node.name().to_owned(),
+            tunnel_address: node.spec.tunnel_address,
+            source_cidrs: node.spec.source_cidrs().to_vec(),
+        }
+    }
+}
+
+/// The documents must know this gateway, and by an address that it has: else nodes send their
+/// packets elsewhere. A set without gateways cannot send any.
+fn check_identity(set: &PolicySet, gateway: &str, limits: &GatewayLimits) -> Vec<PolicyError> {
+    let document = format!("EgressGateway/{gateway}");
+    let error = |path: &str, reason: String, hint: String| {
+        vec![PolicyError { document: document.clone(), path: path.to_owned(), reason, hint }]
+    };
+    let Some(found) = set.gateways.iter().find(|found| found.name() == gateway) else {
+        if set.gateways.is_empty() {
+            return Vec::new();
+        }
+        let names: Vec<&str> = set.gateways.iter().map(|gateway| gateway.name()).collect();
+        return error(
+            "",
+            "this gateway has no EgressGateway document".to_owned(),
+            format!("add one, or configure this gateway as one of: {}", names.join(", ")),
+        );
+    };
+    let address = found.spec.tunnel_address;
+    if limits.own_addresses.is_empty() || limits.own_addresses.contains(&address) {
+        return Vec::new();
+    }
+    error(
+        ".spec.tunnelAddress",
+        format!("{address} is not an address of this gateway's ports"),
+        "nodes send to this address: set it to the first address of the tunnel port".to_owned(),
+    )
+}
+
+fn check_egress_ips(
+    policy: &EgressPolicy,
+    index: usize,
+    egress: &Egress,
+    limits: &GatewayLimits,
+    errors: &mut Vec<PolicyError>,
+) {
+    let lists = [("egressIPs", &egress.egress_ips), ("drainingIPs", &egress.draining_ips)];
+    for (field, addresses) in lists {
+        for (position, address) in addresses.iter().enumerate() {
+            if let Some((reason, hint)) = objection(*address, limits) {
+                let path = format!(".spec.egress[{index}].{field}[{position}]");
+                errors.push(PolicyError { document: policy.reference(), path, reason, hint });
+            }
+        }
+    }
+}
+
+/// Why this gateway cannot send from the address, and what to do about it.
+fn objection(address: IpAddr, limits: &GatewayLimits) -> Option<(String, String)> {
+    if limits.own_addresses.contains(&address) {
+        let reason = format!("{address} is an address of the gateway's own ports");
+        return Some((reason, "choose another address of its egress_prefixes".to_owned()));
+    }
+    if limits.egress_prefixes.iter().any(|prefix| prefix.contains(&address)) {
+        return None;
+    }
+    let prefixes: Vec<String> = limits.egress_prefixes.iter().map(IpNet::to_string).collect();
+    Some((
+        format!("{address} is outside the gateway's egress_prefixes"),
+        format!("this gateway's policies may claim: {}", prefixes.join(", ")),
+    ))
+}

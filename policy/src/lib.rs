@@ -1,0 +1,47 @@
+//! The policy documents that both sides read, from text to the tables they work with.
+//!
+//! ```text
+//! text ─▶ tree ─▶ decode ─▶ validate ─▶ PolicySet ─▶ compile_gateway ─▶ GatewayPolicies
+//!        syntax   one        documents      │
+//!                 document   together       └──────▶ compile_node ────▶ NodePolicies
+//! ```
+//!
+//! Nothing here does I/O, reads a clock or logs: text comes in, values come out. In reading order:
+//!
+//! 1. [`document`]: the four kinds of document, as typed values
+//! 2. [`selector`]: which pods a policy is about
+//! 3. [`id`]: the policy id, which is the VNI on the wire
+//! 4. [`error`]: what is told to whoever wrote a document
+//! 5. `parse`: text to [`PolicySet`]; `tree` is syntax, `reader` walks it, `decode` reads a document
+//!    and `values` its addresses and names
+//! 6. `validate`: what documents must agree on; `warnings`: what may have been meant differently
+//! 7. `selection`: which policies select a pod; `precedence`: which of them wins a destination
+//! 8. [`gateway`] and [`node`]: what each side takes from the set
+
+mod decode;
+pub mod document;
+pub mod error;
+pub mod gateway;
+pub mod id;
+pub mod node;
+mod parse;
+mod precedence;
+mod reader;
+mod selection;
+pub mod selector;
+mod tree;
+mod validate;
+mod values;
+mod warnings;
+
+pub use document::{
+    API_VERSION, Egress, EgressEndpoint, EgressGateway, EgressNode, EgressPolicy, EndpointSpec,
+    FailureMode, GatewaySpec, Metadata, NodeSpec, Object, PolicySet, PolicySpec, SourceCheck,
+};
+pub use error::{LoadError, PolicyError, Warning};
+pub use gateway::{GatewayLimits, GatewayNode, GatewayPolicies, GatewayPolicy, compile_gateway};
+pub use id::PolicyId;
+pub use node::{NodeGateway, NodePolicies, NodePolicy, SetId, compile_node};
+pub use parse::{Format, MAX_BYTES, parse};
+pub use precedence::{Action, PolicyMap};
+pub use selector::{LabelSelector, Operator, Requirement, Selector};
