@@ -1,0 +1,139 @@
+//! ARP: answering for our addresses and the egress IPs, learning neighbours, announcing ourselves.
+
+use super::{
+    config::DatapathConfig,
+    io::{PacketBuf, PacketIo},
+    next_hop::{Output, Turn},
+};
+use crate::{
+    nat::{PolicyTable, Tick},
+    verdict::{DropReason, Side},
+    wire::{
+        Header, MacAddress,
+        arp::{ArpPacket, REPLY, REQUEST},
+        ethernet::ETHERTYPE_ARP,
+    },
+};
+use std::net::Ipv4Addr;
+
+/// An ARP packet that arrived at `side`, its ARP part at `l3`. A request for an address of ours is
+/// answered in its own buffer.
+pub fn receive<I: PacketIo>(
+    output: &mut Output<I::Buf>,
+    turn: &mut Turn<'_, I>,
+    side: Side,
+    mut frame: I::Buf,
+    l3: usize,
+) -> Result<(), DropReason> {
+    let arp = *ArpPacket::at(frame.data(), l3).ok_or(DropReason::Truncated)?;
+    if !arp.is_valid() {
+        return Err(DropReason::ArpMalformed);
+    }
+    let (sender, target) = (Ipv4Addr::from(arp.sender_ip), Ipv4Addr::from(arp.target_ip));
+    let config = std::sync::Arc::clone(&output.config);
+    let mac = config.port(side).mac;
+    let ours = |address| answers_for(&config, turn.policies, side, address);
+    if ours(sender) {
+        // Another host says that it has our address (RFC 5227 section 2.4).
+        output.counters.address_conflicts.add(1);
+        return Err(DropReason::ArpNotForUs);
+    }
+    let asks_us = arp.operation.get() == REQUEST && ours(target);
+    // RFC 826: who asks us will be talked to, so it is noted; a known neighbour is brought up to
+    // date by anything it says; an answer counts only where there was a question.
+    let on_link = config.port(side).is_on_link(sender);
+    let known = output.knows(side, sender);
+    if on_link {
+        output.learn(turn, side, (sender, arp.sender_mac), asks_us);
+    }
+    if !asks_us {
+        return if known { Ok(()) } else { Err(DropReason::ArpNotForUs) };
+    }
+    frame.truncate(l3 + size_of::<ArpPacket>());
+    if let Some(answer) = ArpPacket::at_mut(frame.data_mut(), l3) {
+        *answer = ArpPacket::new(REPLY, (mac, target), (arp.sender_mac, sender));
+    }
+    output.write_l2(frame.data_mut(), side, arp.sender_mac, ETHERTYPE_ARP);
+    output.transmit(turn, side, frame);
+    Ok(())
+}
+
+/// Who has `target`? `None` where the port has no address to ask from.
+pub fn question(config: &DatapathConfig, side: Side, target: Ipv4Addr) -> Option<ArpPacket> {
+    let port = config.port(side);
+    // The address of the target's own prefix: a neighbour may ignore a sender that is not on-link.
+    let sender = port.addresses.iter().find(|a| a.contains(&target)).or(port.addresses.first())?;
+    Some(ArpPacket::new(REQUEST, (port.mac, sender.addr()), (MacAddress::default(), target)))
+}
+
+fn answers_for(
+    config: &DatapathConfig,
+    policies: &PolicyTable,
+    side: Side,
+    address: Ipv4Addr,
+) -> bool {
+    config.own(side).contains(address)
+        || side == Side::External && policies.egress_ips().contains(address)
+}
+
+/// Gratuitous ARP for every address of ours: at start, and when the policies bring new egress IPs, so
+/// that switches and neighbours learn at once where they are.
+#[derive(Debug)]
+pub struct Announcer {
+    /// Still to be announced in this round.
+    queue: Vec<(Side, Ipv4Addr)>,
+    rounds_left: u8,
+    next_round: Tick,
+    /// What the last rounds announced.
+    generation: Option<u64>,
+}
+
+/// RFC 5227 section 2.3: two announcements, two seconds apart; one more for a link that is slow to
+/// come up.
+const ROUNDS: u8 = 3;
+const ROUND_MILLIS: u64 = 2_000;
+const PER_TURN: usize = 8;
+
+impl Announcer {
+    pub fn new() -> Self {
+        Announcer {
+            queue: Vec::new(),
+            rounds_left: 0,
+            next_round: Tick::default(),
+            generation: None,
+        }
+    }
+
+    /// Sends the announcements that are due, a few per turn.
+    pub fn tick<I: PacketIo>(&mut self, output: &mut Output<I::Buf>, turn: &mut Turn<'_, I>) {
+        if self.generation != Some(turn.policies.generation()) {
+            self.generation = Some(turn.policies.generation());
+            self.rounds_left = ROUNDS;
+            self.next_round = turn.now;
+        }
+        if self.queue.is_empty() && self.rounds_left > 0 && turn.now >= self.next_round {
+            self.rounds_left -= 1;
+            self.next_round = turn.now.plus_millis(ROUND_MILLIS);
+            self.fill_queue(&output.config, turn.policies);
+        }
+        for _ in 0..PER_TURN {
+            let Some((side, address)) = self.queue.pop() else { return };
+            let mac = output.config.port(side).mac;
+            let arp = ArpPacket::new(REQUEST, (mac, address), (MacAddress::default(), address));
+            output.send_arp(turn, side, MacAddress::BROADCAST, arp);
+        }
+    }
+
+    fn fill_queue(&mut self, config: &DatapathConfig, policies: &PolicyTable) {
+        for side in Side::ALL {
+            self.queue.extend(config.own(side).iter().map(|address| (side, address)));
+        }
+        self.queue.extend(policies.egress_ips().iter().map(|address| (Side::External, address)));
+    }
+}
+
+impl Default for Announcer {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,46 @@
+//! How packets come and go: DPDK ports in the product, memory in tests.
+
+use crate::verdict::Side;
+use arrayvec::ArrayVec;
+
+/// Packets that go through the stages together. 32 misses in flight is about what a core sustains.
+pub const BURST: usize = 32;
+pub type Burst<B> = ArrayVec<B, BURST>;
+
+/// One packet's buffer: owned, contiguous bytes with room in front.
+pub trait PacketBuf {
+    fn data(&self) -> &[u8];
+
+    fn data_mut(&mut self) -> &mut [u8];
+
+    /// False when more of the packet is in further buffers; `data` is the first of them.
+    fn is_contiguous(&self) -> bool;
+
+    /// Adds `len` bytes in front, of any content; false, and no change, where there is no room.
+    #[must_use]
+    fn prepend(&mut self, len: usize) -> bool;
+
+    /// Takes up to `len` bytes off the front.
+    fn trim_front(&mut self, len: usize);
+
+    /// Keeps at most the first `len` bytes.
+    fn truncate(&mut self, len: usize);
+
+    /// Makes the packet `bytes`; false, and no change, where it has no room for them.
+    #[must_use]
+    fn fill(&mut self, bytes: &[u8]) -> bool;
+}
+
+/// The two ports as one worker sees them.
+pub trait PacketIo {
+    type Buf: PacketBuf;
+
+    /// Adds received packets to `burst`, up to its capacity.
+    fn rx(&mut self, side: Side, burst: &mut Burst<Self::Buf>);
+
+    /// Takes packets from the front of `burst`; what the port had no room for stays in it.
+    fn tx(&mut self, side: Side, burst: &mut Burst<Self::Buf>);
+
+    /// An empty packet; `None` when the pool is.
+    fn alloc(&mut self) -> Option<Self::Buf>;
+}

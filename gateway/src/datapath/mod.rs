@@ -1,0 +1,26 @@
+//! The loop: the one place where packets, time and ports meet.
+//!
+//! [`worker`] takes a burst from each side in turn and leads it through the stages; [`classify`] says
+//! what a frame is; [`tunnel`] takes VXLAN off and puts it on; [`next_hop`] finds the MAC, asks the
+//! [`guard`] and sends. What the gateway says for itself is in [`arp`] and [`icmp`]. Packets come and
+//! go through the trait in [`io`], so the same worker runs on DPDK ports and, in tests, on
+//! [`memory_io`].
+
+pub mod arp;
+pub mod classify;
+pub mod config;
+pub mod counters;
+pub mod guard;
+pub mod icmp;
+pub mod io;
+pub mod memory_io;
+pub mod neighbour;
+pub mod next_hop;
+pub mod request;
+pub mod tunnel;
+pub mod worker;
+
+pub use config::{DatapathConfig, PortConfig};
+pub use counters::WorkerCounters;
+pub use io::{BURST, Burst, PacketBuf, PacketIo};
+pub use worker::Worker;

@@ -1,0 +1,228 @@
+//! The way out: which neighbour gets the packet, its L2 header, the guard, the port.
+//!
+//! Everything that leaves the gateway, translated or its own, goes through [`Output::transmit`].
+
+use super::{
+    arp,
+    config::DatapathConfig,
+    counters::WorkerCounters,
+    guard,
+    io::{Burst, PacketBuf, PacketIo},
+    neighbour::{Ask, Lookup, Neighbours, Waiting, WaitingPackets},
+};
+use crate::{
+    nat::{PolicyTable, Tick},
+    verdict::{DropReason, Side},
+    wire::{
+        Header, MacAddress,
+        arp::ArpPacket,
+        ethernet::{ETHERNET_LEN, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_VLAN, EthernetHeader},
+        vlan::VlanTag,
+    },
+};
+use arrayvec::ArrayVec;
+use std::{net::Ipv4Addr, sync::Arc};
+use zerocopy::{IntoBytes, network_endian::U16 as NetU16};
+
+/// How often a full port is asked again before its packets are dropped.
+const TX_TRIES: usize = 4;
+/// ARP requests that one turn sends at most; the others wait for the next turn.
+const ASKS_PER_TURN: usize = 16;
+
+/// One turn of the loop: the ports, the policies in force and the time. The same for all its packets.
+#[derive(Debug)]
+pub struct Turn<'a, I> {
+    pub io: &'a mut I,
+    pub policies: &'a PolicyTable,
+    pub now: Tick,
+}
+
+#[derive(Debug)]
+pub struct Output<B> {
+    pub config: Arc<DatapathConfig>,
+    pub counters: Arc<WorkerCounters>,
+    neighbours: [Neighbours<B>; 2],
+    /// Frames on their way to each port; sent when full and at the end of the turn.
+    leaving: [Burst<B>; 2],
+}
+
+impl<B: PacketBuf> Output<B> {
+    pub fn new(config: Arc<DatapathConfig>, counters: Arc<WorkerCounters>) -> Self {
+        let (neighbours, leaving) = (Default::default(), Default::default());
+        Output { config, counters, neighbours, leaving }
+    }
+
+    /// Sends an IPv4 packet towards `destination` through `side`. The packet begins behind the room
+    /// for the port's L2 header.
+    #[inline]
+    pub fn forward<I: PacketIo<Buf = B>>(
+        &mut self,
+        turn: &mut Turn<'_, I>,
+        side: Side,
+        destination: Ipv4Addr,
+        mut packet: B,
+    ) {
+        let Some(next_hop) = self.config.port(side).next_hop(destination) else {
+            return self.drop(side, DropReason::NoNextHop);
+        };
+        let mac = match self.neighbours[side.index()].lookup(next_hop, turn.now) {
+            Lookup::Known(mac) => mac,
+            Lookup::Stale(mac) => {
+                self.neighbours[side.index()].ask(next_hop, turn.now);
+                mac
+            }
+            Lookup::Unknown => return self.wait(turn, side, next_hop, packet),
+        };
+        self.write_l2(packet.data_mut(), side, mac, ETHERTYPE_IPV4);
+        self.transmit(turn, side, packet);
+    }
+
+    #[cold]
+    fn wait<I>(&mut self, turn: &Turn<'_, I>, side: Side, next_hop: Ipv4Addr, packet: B) {
+        let waiting = Waiting { packet, epoch: turn.policies.epoch() };
+        if self.neighbours[side.index()].wait(next_hop, waiting, turn.now).is_err() {
+            self.drop(side, DropReason::NeighbourQueueFull);
+        }
+    }
+
+    /// A neighbour said its MAC: what waited for it goes.
+    pub fn learn<I: PacketIo<Buf = B>>(
+        &mut self,
+        turn: &mut Turn<'_, I>,
+        side: Side,
+        neighbour: (Ipv4Addr, MacAddress),
+        create: bool,
+    ) {
+        let (address, mac) = neighbour;
+        for waiting in self.neighbours[side.index()].learn(address, mac, create, turn.now) {
+            let Waiting { mut packet, epoch } = waiting;
+            // Let through under policies that are no longer in force: it may not leave under these.
+            if epoch != turn.policies.epoch() {
+                self.drop(side, DropReason::PolicyChanged);
+                continue;
+            }
+            self.write_l2(packet.data_mut(), side, mac, ETHERTYPE_IPV4);
+            self.transmit(turn, side, packet);
+        }
+    }
+
+    pub fn knows(&self, side: Side, address: Ipv4Addr) -> bool {
+        self.neighbours[side.index()].is_known(address)
+    }
+
+    /// The frame is complete but for the guard.
+    #[inline]
+    pub fn transmit<I: PacketIo<Buf = B>>(
+        &mut self,
+        turn: &mut Turn<'_, I>,
+        side: Side,
+        frame: B,
+    ) {
+        if side == Side::External
+            && let Err(reason) =
+                guard::check(frame.data(), &self.config, turn.policies.egress_ips())
+        {
+            return self.drop(side, reason);
+        }
+        if self.leaving[side.index()].is_full() {
+            self.flush_side(turn.io, side);
+        }
+        self.leaving[side.index()].push(frame);
+    }
+
+    /// Questions that are due, neighbours that stay silent, and everything that is still to be sent.
+    pub fn finish<I: PacketIo<Buf = B>>(&mut self, turn: &mut Turn<'_, I>) {
+        for side in Side::ALL {
+            self.ask_neighbours(turn, side);
+            self.flush_side(turn.io, side);
+        }
+    }
+
+    fn ask_neighbours<I: PacketIo<Buf = B>>(&mut self, turn: &mut Turn<'_, I>, side: Side) {
+        if !self.neighbours[side.index()].has_questions() {
+            return;
+        }
+        let counters = &self.counters;
+        let give_up = |waiting: WaitingPackets<B>| {
+            for _ in waiting {
+                counters.dropped(side, DropReason::NeighbourUnresolved);
+            }
+        };
+        let mut asks = ArrayVec::<Ask, ASKS_PER_TURN>::new();
+        self.neighbours[side.index()].tick(turn.now, &mut asks, give_up);
+        for Ask { target, mac } in asks {
+            let Some(question) = arp::question(&self.config, side, target) else { continue };
+            self.send_arp(turn, side, mac.unwrap_or(MacAddress::BROADCAST), question);
+        }
+    }
+
+    /// Sends an ARP packet of our own in a new buffer.
+    pub fn send_arp<I: PacketIo<Buf = B>>(
+        &mut self,
+        turn: &mut Turn<'_, I>,
+        side: Side,
+        to: MacAddress,
+        arp: ArpPacket,
+    ) {
+        let Some(mut frame) = turn.io.alloc() else {
+            return self.drop(side, DropReason::NoBuffer);
+        };
+        if !frame.fill(arp.as_bytes()) || !frame.prepend(self.config.port(side).l2_len()) {
+            return self.drop(side, DropReason::NoHeadroom);
+        }
+        self.write_l2(frame.data_mut(), side, to, ETHERTYPE_ARP);
+        self.transmit(turn, side, frame);
+    }
+
+    /// Writes the port's L2 header into the first bytes of the frame.
+    #[inline]
+    pub fn write_l2(&self, frame: &mut [u8], side: Side, to: MacAddress, ethertype: u16) {
+        let port = self.config.port(side);
+        let Some(header) = EthernetHeader::at_mut(frame, 0) else { return };
+        header.destination = to;
+        header.source = port.mac;
+        if port.vlan == 0 {
+            header.ethertype = NetU16::new(ethertype);
+            return;
+        }
+        header.ethertype = NetU16::new(ETHERTYPE_VLAN);
+        if let Some(tag) = VlanTag::at_mut(frame, ETHERNET_LEN) {
+            *tag = VlanTag { control: NetU16::new(port.vlan), ethertype: NetU16::new(ethertype) };
+        }
+    }
+
+    fn flush_side<I: PacketIo<Buf = B>>(&mut self, io: &mut I, side: Side) {
+        let leaving = &mut self.leaving[side.index()];
+        if leaving.is_empty() {
+            return;
+        }
+        let counters = self.counters.port(side);
+        let (packets, bytes) = (leaving.len(), leaving.iter().map(|f| f.data().len()).sum::<usize>());
+        for _ in 0..TX_TRIES {
+            io.tx(side, leaving);
+            if leaving.is_empty() {
+                break;
+            }
+        }
+        // A port that stays full is behind; holding packets for it would only add delay.
+        let unsent = leaving.iter().map(|f| f.data().len()).sum::<usize>();
+        counters.tx_packets.add((packets - leaving.len()) as u64);
+        counters.tx_bytes.add((bytes - unsent) as u64);
+        for _ in leaving.drain(..) {
+            self.counters.dropped(side, DropReason::TxFull);
+        }
+    }
+
+    pub fn neighbour_count(&self) -> usize {
+        self.neighbours.iter().map(Neighbours::len).sum()
+    }
+
+    pub fn neighbours(&self, side: Side) -> &Neighbours<B> {
+        &self.neighbours[side.index()]
+    }
+
+    #[inline]
+    pub fn drop(&self, side: Side, reason: DropReason) {
+        self.counters.dropped(side, reason);
+    }
+}

@@ -1,0 +1,30 @@
+//! Time as an argument.
+
+/// Milliseconds since the process started. The worker reads the clock once per burst; tests make up
+/// their own time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Tick(u64);
+
+impl Tick {
+    pub const fn from_millis(millis: u64) -> Self {
+        Tick(millis)
+    }
+
+    pub const fn from_secs(seconds: u64) -> Self {
+        Tick(seconds * 1000)
+    }
+
+    pub const fn millis(self) -> u64 {
+        self.0
+    }
+
+    /// Whole seconds, the unit of session timeouts: 136 years fit.
+    pub const fn seconds(self) -> u32 {
+        (self.0 / 1000) as u32
+    }
+
+    #[must_use]
+    pub const fn plus_millis(self, millis: u64) -> Self {
+        Tick(self.0 + millis)
+    }
+}

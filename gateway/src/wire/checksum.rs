@@ -1,0 +1,225 @@
+//! The Internet checksum (RFC 1071) and its incremental update (RFC 1624).
+//!
+//! Nothing here swaps bytes. The one's complement sum does not care about byte order (RFC 1071
+//! section 2 B): adding 16-bit words as the CPU loads them gives the sum's bytes in the order in
+//! which they go back into memory. So a [`Checksum`] is the two bytes as they stand in the packet,
+//! and a [`Delta`] is built from words loaded in the same way.
+//!
+//! A translator never computes a checksum anew: a packet that arrived broken must leave broken
+//! (else damage would be certified as whole), and a difference is cheaper than a sum. RFC 1624
+//! equation 3 with the difference of all replaced words summed up once per session:
+//!
+//! ```text
+//! HC' = ~(~HC + Δ)      Δ = Σ (~m + m')      m → m': a 16-bit word that changes
+//! ```
+//!
+//! and the way back uses ~Δ. (Equation 4 of the same RFC, `HC - ~m - m'`, can give a wrong zero.)
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+/// A checksum field, its two bytes as they are in the packet.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Default,
+    FromBytes,
+    IntoBytes,
+    KnownLayout,
+    Immutable,
+    Unaligned,
+)]
+#[repr(transparent)]
+pub struct Checksum([u8; 2]);
+
+/// What replacing some 16-bit words adds to the one's complement sum of the data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Delta(u16);
+
+impl Checksum {
+    /// In UDP: "no checksum was computed".
+    pub const ZERO: Checksum = Checksum([0, 0]);
+
+    pub fn is_zero(self) -> bool {
+        self == Self::ZERO
+    }
+
+    /// The field after the words of `delta` were replaced.
+    #[inline]
+    #[must_use]
+    pub fn apply(self, delta: Delta) -> Checksum {
+        Self::from_sum(u32::from(!u16::from_ne_bytes(self.0)) + u32::from(delta.0))
+    }
+
+    /// [`Checksum::apply`] for UDP. RFC 768: zero means that there is none, so it stays; a checksum
+    /// that comes out as zero is sent as all ones.
+    #[inline]
+    #[must_use]
+    pub fn apply_udp(self, delta: Delta) -> Checksum {
+        if self.is_zero() {
+            return self;
+        }
+        match self.apply(delta) {
+            Self::ZERO => Checksum([0xff; 2]),
+            sum => sum,
+        }
+    }
+
+    fn from_sum(sum: u32) -> Checksum {
+        Checksum((!fold(u64::from(sum))).to_ne_bytes())
+    }
+}
+
+impl Delta {
+    /// No change.
+    pub const NONE: Delta = Delta(0);
+
+    pub fn replace_u16(old: [u8; 2], new: [u8; 2]) -> Delta {
+        Delta(fold(u64::from(!u16::from_ne_bytes(old)) + u64::from(u16::from_ne_bytes(new))))
+    }
+
+    /// Four bytes that start at an even offset: an address.
+    pub fn replace_u32(old: [u8; 4], new: [u8; 4]) -> Delta {
+        Delta(fold(u64::from(!u32::from_ne_bytes(old)) + u64::from(u32::from_ne_bytes(new))))
+    }
+
+    /// The delta of both replacements together.
+    #[must_use]
+    pub fn and(self, other: Delta) -> Delta {
+        Delta(fold(u64::from(self.0) + u64::from(other.0)))
+    }
+
+    /// The delta of the way back.
+    #[inline]
+    #[must_use]
+    pub fn reversed(self) -> Delta {
+        Delta(!self.0)
+    }
+}
+
+/// The checksum over `bytes`, whose own checksum field must be zero.
+pub fn of(bytes: &[u8]) -> Checksum {
+    Checksum((!fold(sum(bytes))).to_ne_bytes())
+}
+
+/// True when `bytes`, checksum field included, sum up to all ones.
+pub fn is_valid(bytes: &[u8]) -> bool {
+    fold(sum(bytes)) == 0xffff
+}
+
+/// True when a UDP or TCP segment with its IPv4 pseudo header sums up to all ones.
+pub fn is_valid_with_pseudo_header(
+    source: [u8; 4],
+    destination: [u8; 4],
+    protocol: u8,
+    segment: &[u8],
+) -> bool {
+    let length = (segment.len() as u16).to_be_bytes();
+    let pseudo = u64::from(u32::from_ne_bytes(source))
+        + u64::from(u32::from_ne_bytes(destination))
+        + u64::from(u16::from_ne_bytes([0, protocol]))
+        + u64::from(u16::from_ne_bytes(length));
+    fold(pseudo + sum(segment)) == 0xffff
+}
+
+/// The sum, not yet folded: 64 bits hold the carries of 2^32 words.
+fn sum(bytes: &[u8]) -> u64 {
+    let (words, rest) = bytes.as_chunks::<4>();
+    let mut total: u64 = words.iter().map(|word| u64::from(u32::from_ne_bytes(*word))).sum();
+    let (pairs, last) = rest.as_chunks::<2>();
+    for pair in pairs {
+        total += u64::from(u16::from_ne_bytes(*pair));
+    }
+    if let [byte] = last {
+        // RFC 1071: an odd last byte is padded with zero on its right.
+        total += u64::from(u16::from_ne_bytes([*byte, 0]));
+    }
+    total
+}
+
+/// End-around carries: 64 → 16 bits of one's complement sum.
+#[inline]
+fn fold(sum: u64) -> u16 {
+    let sum = (sum & 0xffff_ffff) + (sum >> 32);
+    let sum = (sum & 0xffff_ffff) + (sum >> 32);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    sum as u16
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// RFC 1071 in its own words, byte pairs and big-endian: shares nothing with the code above.
+    fn naive(bytes: &[u8]) -> u16 {
+        let mut sum = 0u32;
+        for pair in bytes.chunks(2) {
+            sum += u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0));
+            if sum > 0xffff {
+                sum = (sum & 0xffff) + 1;
+            }
+        }
+        !(sum as u16)
+    }
+
+    #[test]
+    fn rfc_1071_example() {
+        let data = [0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7];
+        assert_eq!(of(&data).0, [0x22, 0x0d]);
+    }
+
+    #[test]
+    fn rfc_1624_example_gives_zero_and_not_minus_zero() {
+        // Section 4: HC 0xdd2f, m 0x5555 → m' 0x3285 is 0x0000; equation 2 would give 0xffff.
+        let updated = Checksum([0xdd, 0x2f]).apply(Delta::replace_u16([0x55, 0x55], [0x32, 0x85]));
+        assert_eq!(updated.0, [0x00, 0x00]);
+    }
+
+    #[test]
+    fn udp_zero_stays_and_zero_result_becomes_all_ones() {
+        let delta = Delta::replace_u16([0x55, 0x55], [0x32, 0x85]);
+        assert_eq!(Checksum::ZERO.apply_udp(delta), Checksum::ZERO);
+        assert_eq!(Checksum([0xdd, 0x2f]).apply_udp(delta).0, [0xff, 0xff]);
+    }
+
+    /// Each of the 65,536 words once, so that every fold case occurs.
+    #[test]
+    fn every_port_value_updates_as_a_recomputation_does() {
+        let mut data = [0x45u8, 0, 0x12, 0x34, 0xfe, 0xdc, 0x00, 0x35];
+        let before = of(&data);
+        for port in 0..=u16::MAX {
+            let delta = Delta::replace_u16([0x00, 0x35], port.to_be_bytes());
+            data[6..8].copy_from_slice(&port.to_be_bytes());
+            assert_eq!(u16::from_be_bytes(before.apply(delta).0), naive(&data), "port {port}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn sum_agrees_with_the_rfc(bytes in proptest::collection::vec(any::<u8>(), 0..2000)) {
+            prop_assert_eq!(u16::from_be_bytes(of(&bytes).0), naive(&bytes));
+        }
+
+        #[test]
+        fn update_agrees_with_recomputation_and_goes_back(
+            mut bytes in proptest::collection::vec(1u8.., 12..60),
+            address in any::<[u8; 4]>(),
+            port in any::<[u8; 2]>(),
+        ) {
+            let before = of(&bytes);
+            let original = bytes.clone();
+            let delta = Delta::replace_u32([bytes[0], bytes[1], bytes[2], bytes[3]], address)
+                .and(Delta::replace_u16([bytes[6], bytes[7]], port));
+            bytes[..4].copy_from_slice(&address);
+            bytes[6..8].copy_from_slice(&port);
+            let after = before.apply(delta);
+            prop_assert_eq!(u16::from_be_bytes(after.0), naive(&bytes));
+            prop_assert_eq!(after.apply(delta.reversed()), before, "{:?}", original);
+        }
+    }
+}

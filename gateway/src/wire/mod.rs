@@ -1,0 +1,36 @@
+//! Bytes: header layouts, checksums, and the parser. Knows no policy, no time, no DPDK.
+//!
+//! Header structs are zerocopy views onto the frame. Their integer fields are big-endian types
+//! (`U16`, `U32`), so a host-order integer exists only after `.get()`.
+
+pub mod arp;
+pub mod checksum;
+pub mod ethernet;
+pub mod icmp;
+pub mod ipv4;
+pub mod parse;
+pub mod tcp;
+pub mod udp;
+pub mod vlan;
+pub mod vxlan;
+
+pub use ethernet::MacAddress;
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+/// A fixed-size header that can be seen in place in any byte slice.
+pub trait Header: FromBytes + IntoBytes + KnownLayout + Immutable + Unaligned + Sized {
+    const LEN: usize = size_of::<Self>();
+
+    /// The header that starts at `offset`, or `None` where the slice is too short.
+    fn at(bytes: &[u8], offset: usize) -> Option<&Self> {
+        Some(Self::ref_from_prefix(bytes.get(offset..)?).ok()?.0)
+    }
+
+    /// As [`Header::at`], to be written.
+    fn at_mut(bytes: &mut [u8], offset: usize) -> Option<&mut Self> {
+        Some(Self::mut_from_prefix(bytes.get_mut(offset..)?).ok()?.0)
+    }
+}
+
+impl<T: FromBytes + IntoBytes + KnownLayout + Immutable + Unaligned + Sized> Header for T {}
