@@ -50,6 +50,40 @@ impl fmt::Display for Warning {
     }
 }
 
+/// The most errors that are told of one load. A text of 16 MiB could hold millions, and the answer
+/// should not be many times larger than the question.
+const MAX_ERRORS: usize = 1000;
+
+/// Collects the errors of one load.
+#[derive(Debug, Default)]
+pub(crate) struct Errors {
+    kept: Vec<PolicyError>,
+    left_out: usize,
+}
+
+impl Errors {
+    pub(crate) fn push(&mut self, error: PolicyError) {
+        if self.kept.len() < MAX_ERRORS {
+            self.kept.push(error);
+        } else {
+            self.left_out += 1;
+        }
+    }
+
+    pub(crate) fn into_result(self) -> Result<(), LoadError> {
+        let Errors { mut kept, left_out } = self;
+        if left_out > 0 {
+            kept.push(PolicyError {
+                document: "all documents".to_owned(),
+                path: String::new(),
+                reason: format!("{left_out} more errors are not listed"),
+                hint: "correct these first".to_owned(),
+            });
+        }
+        if kept.is_empty() { Ok(()) } else { Err(LoadError::Invalid(kept)) }
+    }
+}
+
 fn lines(errors: &[PolicyError]) -> String {
     errors.iter().map(PolicyError::to_string).collect::<Vec<_>>().join("\n")
 }

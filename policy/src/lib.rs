@@ -18,6 +18,7 @@
 //! 7. `selection`: which policies select a pod; `precedence`: which of them wins a destination
 //! 8. [`gateway`] and [`node`]: what each side takes from the set
 
+mod cover;
 mod decode;
 pub mod document;
 pub mod error;

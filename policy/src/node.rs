@@ -58,8 +58,10 @@ pub struct NodeGateway {
 
 /// Compiles the set for the node of this name.
 pub fn compile_node(set: &PolicySet, node: &str) -> NodePolicies {
+    let tunnels: BTreeMap<&str, IpAddr> =
+        set.gateways.iter().map(|gateway| (gateway.name(), gateway.spec.tunnel_address)).collect();
     let mut compiled = NodePolicies {
-        policies: set.policies.iter().map(|policy| node_policy(set, policy)).collect(),
+        policies: set.policies.iter().map(|policy| node_policy(policy, &tunnels)).collect(),
         exempt: exempt(set),
         gateways: set
             .gateways
@@ -90,12 +92,11 @@ pub fn compile_node(set: &PolicySet, node: &str) -> NodePolicies {
     compiled
 }
 
-fn node_policy(set: &PolicySet, policy: &EgressPolicy) -> (PolicyId, NodePolicy) {
+fn node_policy(policy: &EgressPolicy, tunnels: &BTreeMap<&str, IpAddr>) -> (PolicyId, NodePolicy) {
     let gateways = policy.spec.egress.iter().filter_map(|egress| {
-        let gateway = set.gateways.iter().find(|gateway| gateway.name() == egress.gateway)?;
         Some(NodeGateway {
             name: egress.gateway.clone(),
-            tunnel_address: gateway.spec.tunnel_address,
+            tunnel_address: *tunnels.get(egress.gateway.as_str())?,
             egress_ips: egress.egress_ips.clone(),
         })
     });

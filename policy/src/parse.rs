@@ -1,6 +1,9 @@
 //! Text to a valid set.
 
+use std::slice;
+
 use serde_saphyr::options::DuplicateKeyPolicy;
+use serde_saphyr::{MessageFormatter, UserMessageFormatter};
 
 use crate::decode::Decoder;
 use crate::document::PolicySet;
@@ -34,10 +37,7 @@ pub fn parse(text: &str, format: Format) -> Result<(PolicySet, Vec<Warning>), Lo
         Format::Yaml => yaml(text)?,
         Format::Json => vec![json(text)?],
     };
-    let documents = roots.iter().flat_map(|root| match root {
-        Tree::List(documents) => documents.as_slice(),
-        single => std::slice::from_ref(single),
-    });
+    let documents = roots.iter().flat_map(|root| root.as_list().unwrap_or(slice::from_ref(root)));
 
     let mut decoder = Decoder::default();
     for (index, document) in documents.enumerate() {
@@ -45,35 +45,79 @@ pub fn parse(text: &str, format: Format) -> Result<(PolicySet, Vec<Warning>), Lo
     }
     let Decoder { set, claims, mut errors } = decoder;
     claims.check(&mut errors);
-    if !errors.is_empty() {
-        return Err(LoadError::Invalid(errors));
-    }
+    errors.into_result()?;
     let warnings = warnings(&set);
     Ok((set, warnings))
 }
 
-fn syntax(line: u64, column: u64, message: String, document: Option<usize>) -> LoadError {
-    let narrow = |number| usize::try_from(number).unwrap_or(usize::MAX);
-    LoadError::Syntax { line: narrow(line), column: narrow(column), message, document }
+fn yaml(text: &str) -> Result<Vec<Tree>, LoadError> {
+    let roots: Vec<Tree> = serde_saphyr::from_multiple_with_options(text, yaml_options())
+        .map_err(|error| yaml_error(text, &error))?;
+    if roots.is_empty() {
+        let message = "there is no document; to have none on purpose write []";
+        return Err(syntax(1, 1, message.to_owned(), None));
+    }
+    Ok(roots)
+}
+
+/// The limits hold for the whole text. What is written is bounded by its size, so they are set to
+/// what that many bytes can honestly say; what aliases make of it is bounded much lower.
+fn yaml_options() -> serde_saphyr::Options {
+    serde_saphyr::options! {
+        budget: serde_saphyr::budget! {
+            max_events: 8_000_000,
+            max_nodes: 4_000_000,
+            max_documents: 500_000,
+            max_total_scalar_bytes: 2 * MAX_BYTES,
+            max_depth: 64,
+            max_aliases: 10_000,
+            max_recorded_anchor_events: 200_000,
+        },
+        alias_limits: serde_saphyr::alias_limits! {
+            max_total_replayed_events: 100_000,
+        },
+        duplicate_keys: DuplicateKeyPolicy::Error,
+        // `010` and `1_000` mean different numbers to different readers.
+        leading_zero_numbers_as_strings: true,
+        underscored_numbers_as_strings: true,
+        emit_comments: false,
+        with_snippet: false,
+    }
+}
+
+fn yaml_error(text: &str, error: &serde_saphyr::Error) -> LoadError {
+    let (line, column) = error.location().map_or((1, 1), |place| (place.line(), place.column()));
+    // The formatter alone leaves out the place, which has its own fields.
+    let message = UserMessageFormatter.format_message(error.without_snippet()).into_owned();
+    syntax(line, column, message, document_at(text, line))
+}
+
+/// The number of the document that a line is in: one more than there are before its `---`. They
+/// are whole, or the error would be there.
+fn document_at(text: &str, line: u64) -> Option<usize> {
+    let (mut before, mut offset) = (0, 0);
+    for (current, content) in (1..=line).zip(text.split_inclusive('\n')) {
+        if content.starts_with("---") {
+            before = offset;
+        }
+        offset += content.len();
+        if current == line {
+            break;
+        }
+    }
+    let documents = serde_saphyr::from_multiple_with_options(&text[..before], yaml_options());
+    documents.ok().map(|documents: Vec<Tree>| documents.len() + 1)
 }
 
 fn json(text: &str) -> Result<Tree, LoadError> {
     serde_json::from_str(text).map_err(|error| {
         let message = error.to_string();
-        // serde_json appends the place, which is told apart from the message here.
         let message = message.rsplit_once(" at line ").map_or(&*message, |(text, _)| text);
         syntax(error.line() as u64, error.column() as u64, message.to_owned(), None)
     })
 }
 
-fn yaml(text: &str) -> Result<Vec<Tree>, LoadError> {
-    let options = serde_saphyr::options! {
-        duplicate_keys: DuplicateKeyPolicy::Error,
-        with_snippet: false,
-    };
-    serde_saphyr::from_multiple_with_options(text, options).map_err(|error| {
-        let (line, column) =
-            error.location().map_or((1, 1), |place| (place.line(), place.column()));
-        syntax(line, column, error.render(), None)
-    })
+fn syntax(line: u64, column: u64, message: String, document: Option<usize>) -> LoadError {
+    let narrow = |number: u64| usize::try_from(number).unwrap_or(usize::MAX).max(1);
+    LoadError::Syntax { line: narrow(line), column: narrow(column), message, document }
 }

@@ -82,7 +82,7 @@ fn decide<'m>(policies: &[&EgressPolicy], marks: impl Iterator<Item = &'m Mark> 
     let excluding: BTreeSet<usize> =
         marks.clone().filter(|mark| mark.excluded).map(|mark| mark.policy).collect();
     marks
-        .filter(|mark| !mark.excluded && !excluding.contains(&mark.policy))
+        .filter(|mark| !excluding.contains(&mark.policy))
         .max_by_key(|mark| {
             let priority = policies[mark.policy].spec.priority;
             (priority, mark.prefix.prefix_len(), Reverse(mark.policy))

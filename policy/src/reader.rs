@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 
-use crate::error::PolicyError;
+use crate::error::{Errors, PolicyError};
 use crate::tree::Tree;
 use crate::validate::Claim;
 
@@ -13,7 +13,7 @@ use crate::validate::Claim;
 #[derive(Debug)]
 pub(crate) struct Report<'e> {
     pub(crate) document: String,
-    pub(crate) errors: &'e mut Vec<PolicyError>,
+    pub(crate) errors: &'e mut Errors,
 }
 
 impl Report<'_> {
@@ -66,12 +66,9 @@ impl<'t> Value<'t> {
     /// The value as a whole number within a range.
     pub(crate) fn integer<T>(&self, range: RangeInclusive<T>, report: &mut Report<'_>) -> Option<T>
     where
-        T: TryFrom<i128> + PartialOrd + Display,
+        T: TryFrom<i64> + PartialOrd + Display,
     {
-        let number = match self.tree {
-            Tree::Integer(number) => T::try_from(*number).ok(),
-            _ => None,
-        };
+        let number = self.tree.as_integer().and_then(|number| T::try_from(number).ok());
         let expected = || format!("a whole number from {} to {}", range.start(), range.end());
         number
             .filter(|number| range.contains(number))
@@ -96,7 +93,7 @@ impl<'t> Value<'t> {
 
     /// The items of a list.
     pub(crate) fn items(&self, report: &mut Report<'_>) -> Vec<Value<'t>> {
-        let Tree::List(items) = self.tree else {
+        let Some(items) = self.tree.as_list() else {
             self.mismatch::<()>("a list", "", report);
             return Vec::new();
         };
@@ -106,7 +103,7 @@ impl<'t> Value<'t> {
 
     /// A map with any keys, such as labels.
     pub(crate) fn entries(&self, report: &mut Report<'_>) -> BTreeMap<&'t str, Value<'t>> {
-        let Tree::Map(map) = self.tree else {
+        let Some(map) = self.tree.as_map() else {
             self.mismatch::<()>("a map", "", report);
             return BTreeMap::new();
         };
@@ -118,10 +115,8 @@ impl<'t> Value<'t> {
 
     /// A map with fixed fields, unknown ones still to be refused.
     pub(crate) fn map(&self, report: &mut Report<'_>) -> Option<Fields<'t>> {
-        match self.tree {
-            Tree::Map(map) => Some(Fields { map, path: self.path.clone() }),
-            _ => self.mismatch("a map", "", report),
-        }
+        let Some(map) = self.tree.as_map() else { return self.mismatch("a map", "", report) };
+        Some(Fields { map, path: self.path.clone() })
     }
 
     /// A map with fixed fields: every other one is an error.
@@ -132,7 +127,7 @@ impl<'t> Value<'t> {
     }
 
     pub(crate) fn is_empty_list(&self) -> bool {
-        matches!(self.tree, Tree::List(items) if items.is_empty())
+        self.tree.as_list().is_some_and(<[Tree]>::is_empty)
     }
 
     fn mismatch<T>(&self, expected: &str, hint: &str, report: &mut Report<'_>) -> Option<T> {
@@ -180,11 +175,8 @@ impl<'t> Fields<'t> {
 
     /// The text at `outer.inner`, when there is one. Reports nothing.
     pub(crate) fn text_in(&self, outer: &str, inner: &str) -> Option<&'t str> {
-        let Tree::Map(map) = self.optional(outer)?.tree else { return None };
-        map.iter().find_map(|(key, tree)| match tree {
-            Tree::Text(text) if key == inner => Some(text.as_str()),
-            _ => None,
-        })
+        let map = self.optional(outer)?.tree.as_map()?;
+        map.iter().find(|(key, _)| key == inner)?.1.as_text()
     }
 
     pub(crate) fn path_of(&self, key: &str) -> String {

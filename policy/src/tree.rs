@@ -10,7 +10,7 @@ use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor}
 pub(crate) enum Tree {
     Null,
     Bool(bool),
-    Integer(i128),
+    Integer(i64),
     Float(f64),
     Text(String),
     List(Vec<Tree>),
@@ -18,6 +18,22 @@ pub(crate) enum Tree {
 }
 
 impl Tree {
+    pub(crate) fn as_text(&self) -> Option<&str> {
+        if let Tree::Text(text) = self { Some(text) } else { None }
+    }
+
+    pub(crate) fn as_integer(&self) -> Option<i64> {
+        if let Tree::Integer(number) = self { Some(*number) } else { None }
+    }
+
+    pub(crate) fn as_list(&self) -> Option<&[Tree]> {
+        if let Tree::List(items) = self { Some(items) } else { None }
+    }
+
+    pub(crate) fn as_map(&self) -> Option<&[(String, Tree)]> {
+        if let Tree::Map(fields) = self { Some(fields) } else { None }
+    }
+
     /// What was written, for "expected X, found Y".
     pub(crate) fn describe(&self) -> String {
         match self {
@@ -60,15 +76,12 @@ impl<'de> Visitor<'de> for TreeVisitor {
     }
 
     fn visit_i64<E>(self, value: i64) -> Result<Tree, E> {
-        Ok(Tree::Integer(value.into()))
+        Ok(Tree::Integer(value))
     }
 
     fn visit_u64<E>(self, value: u64) -> Result<Tree, E> {
-        Ok(Tree::Integer(value.into()))
-    }
-
-    fn visit_i128<E>(self, value: i128) -> Result<Tree, E> {
-        Ok(Tree::Integer(value))
+        // No field goes that far; as a float it is shown and refused.
+        Ok(i64::try_from(value).map_or(Tree::Float(value as f64), Tree::Integer))
     }
 
     fn visit_f64<E>(self, value: f64) -> Result<Tree, E> {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 use std::net::IpAddr;
 
-use crate::error::PolicyError;
+use crate::error::{Errors, PolicyError};
 use crate::id::PolicyId;
 use crate::reader::Report;
 
@@ -60,7 +60,7 @@ impl Claims {
     }
 
     /// Every disagreement.
-    pub(crate) fn check(&self, errors: &mut Vec<PolicyError>) {
+    pub(crate) fn check(&self, errors: &mut Errors) {
         unknown(&self.gateway_references, &self.gateways, "EgressGateway", errors);
         unknown(&self.node_references, &self.nodes, "EgressNode", errors);
         shared(&self.tunnel_addresses, "two tunnel ends need two addresses", errors);
@@ -70,7 +70,7 @@ impl Claims {
     }
 
     /// The world's answers to an egress IP reach one gateway, so it cannot be on two.
-    fn check_egress_ips(&self, errors: &mut Vec<PolicyError>) {
+    fn check_egress_ips(&self, errors: &mut Errors) {
         let tunnels: BTreeMap<IpAddr, &str> = self
             .tunnel_addresses
             .iter()
@@ -94,8 +94,10 @@ impl Claims {
         }
     }
 
-    fn check_policy_ids(&self, errors: &mut Vec<PolicyError>) {
+    fn check_policy_ids(&self, errors: &mut Errors) {
         let taken: BTreeSet<PolicyId> = self.policy_ids.iter().map(|claim| claim.value).collect();
+        let ids = (1..=PolicyId::MAX).filter_map(PolicyId::new);
+        let mut free = ids.filter(|id| !taken.contains(id));
         let mut first_uses: BTreeMap<PolicyId, &str> = BTreeMap::new();
         for claim in &self.policy_ids {
             let id = claim.value;
@@ -105,7 +107,7 @@ impl Claims {
                 }
                 Entry::Occupied(first) => {
                     let reason = format!("policy id {id} is also that of {}", first.get());
-                    let hint = match free_after(id, &taken) {
+                    let hint = match free.next() {
                         Some(free) => format!("set spec.policyID of one of them, as to {free}"),
                         None => "all policy ids are taken: remove policies".to_owned(),
                     };
@@ -120,7 +122,7 @@ fn unknown(
     references: &[Claim<String>],
     known: &BTreeSet<String>,
     kind: &str,
-    errors: &mut Vec<PolicyError>,
+    errors: &mut Errors,
 ) {
     const SHOWN: usize = 5;
     for claim in references.iter().filter(|claim| !known.contains(&claim.value)) {
@@ -134,7 +136,7 @@ fn unknown(
     }
 }
 
-fn shared(claims: &[Claim<IpAddr>], hint: &str, errors: &mut Vec<PolicyError>) {
+fn shared(claims: &[Claim<IpAddr>], hint: &str, errors: &mut Errors) {
     let mut first_uses: BTreeMap<IpAddr, &str> = BTreeMap::new();
     for claim in claims {
         match first_uses.entry(claim.value) {
@@ -147,10 +149,4 @@ fn shared(claims: &[Claim<IpAddr>], hint: &str, errors: &mut Vec<PolicyError>) {
             }
         }
     }
-}
-
-/// The next id that no policy has.
-fn free_after(id: PolicyId, taken: &BTreeSet<PolicyId>) -> Option<PolicyId> {
-    let above = id.get()..=PolicyId::MAX;
-    above.chain(1..id.get()).filter_map(PolicyId::new).find(|id| !taken.contains(id))
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
 use crate::reader::{Report, Value};
 
@@ -92,15 +92,16 @@ fn unusable_class(address: IpAddr) -> Option<&'static str> {
         IpAddr::V4(address) => address.is_link_local(),
         IpAddr::V6(address) => address.is_unicast_link_local(),
     };
-    match address {
-        _ if address.is_unspecified() => Some("the unspecified address"),
-        _ if address.is_loopback() => Some("a loopback address"),
-        _ if address.is_multicast() => Some("a multicast address"),
-        _ if is_link_local => Some("a link-local address"),
-        IpAddr::V4(Ipv4Addr::BROADCAST) => Some("the broadcast address"),
-        IpAddr::V4(address) if address.octets()[0] == 0 => Some("in 0.0.0.0/8"),
-        _ => None,
-    }
+    let this_network = IpNet::from(Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 8));
+    let classes = [
+        (address.is_unspecified(), "the unspecified address"),
+        (address.is_loopback(), "a loopback address"),
+        (address.is_multicast(), "a multicast address"),
+        (is_link_local, "a link-local address"),
+        (address == Ipv4Addr::BROADCAST, "the broadcast address"),
+        (this_network.contains(&address), "in 0.0.0.0/8"),
+    ];
+    classes.iter().find(|(is_in, _)| *is_in).map(|(_, class)| *class)
 }
 
 /// The name of a cluster-scoped object: a DNS-1123 subdomain.

@@ -11,7 +11,7 @@ use crate::document::{
     API_VERSION, DEFAULT_NAMESPACE, EndpointSpec, GatewaySpec, Metadata, NodeSpec, Object,
     PolicySet, PolicySpec, Spec, reference,
 };
-use crate::error::PolicyError;
+use crate::error::Errors;
 use crate::reader::{Fields, Report, Value};
 use crate::tree::Tree;
 use crate::validate::Claims;
@@ -22,7 +22,7 @@ pub(crate) struct Decoder {
     /// What could be read; a valid set only while there are no errors.
     pub(crate) set: PolicySet,
     pub(crate) claims: Claims,
-    pub(crate) errors: Vec<PolicyError>,
+    pub(crate) errors: Errors,
 }
 
 /// What every kind of document has.
@@ -104,10 +104,7 @@ fn head<'t>(root: &Value<'t>, report: &mut Report<'_>) -> Option<Head<'t>> {
 }
 
 fn known_kind<'t>(fields: &Fields<'t>) -> Option<&'t str> {
-    match fields.optional("kind")?.tree {
-        Tree::Text(kind) => KINDS.contains(&kind.as_str()).then_some(kind),
-        _ => None,
-    }
+    fields.optional("kind")?.tree.as_text().filter(|kind| KINDS.contains(kind))
 }
 
 fn refuse_kind(fields: &Fields<'_>, report: &mut Report<'_>) {
@@ -118,7 +115,7 @@ fn refuse_kind(fields: &Fields<'_>, report: &mut Report<'_>) {
 
 fn check_version(fields: &Fields<'_>, report: &mut Report<'_>) {
     let Some(version) = fields.required("apiVersion", report) else { return };
-    if *version.tree != Tree::Text(API_VERSION.to_owned()) {
+    if version.tree.as_text() != Some(API_VERSION) {
         let reason = format!("{} is not a version that is known", version.tree.describe());
         report.error(version.path, reason, format!("write {API_VERSION}"));
     }
