@@ -51,6 +51,8 @@ static __always_inline __be32 choose_gateway(const struct policy *policy, __be32
 		gateway = policy->gateways[i];
 		if (gateway == kept)
 			return kept;
+		if (!(policy->accepting & 1 << i))
+			continue;
 		weight = mix(mix(HRW_SEED, bpf_ntohl(pod)), bpf_ntohl(gateway));
 		if (!best || weight > best_weight) {
 			best = gateway;

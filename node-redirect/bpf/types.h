@@ -105,9 +105,11 @@ struct prefix_key {
 /* policies: policy id (the VNI) -> where to send */
 struct policy {
 	__be32 gateways[MAX_GATEWAYS];
-	__u16 usable; /* bit i: gateways[i] is healthy */
+	__u16 usable;    /* bit i: gateways[i] is healthy: flows that are on it stay */
+	__u16 accepting; /* bit i: gateways[i] takes new flows, too; a draining one does not */
 	__u8 gateway_count;
 	__u8 failure_mode;
+	__u8 pad[2];
 };
 
 /* flows: seen from the pod, whoever opened them */
@@ -162,7 +164,7 @@ _Static_assert(sizeof(struct settings) == 12, "settings");
 _Static_assert(sizeof(struct endpoint) == 4, "endpoint");
 _Static_assert(sizeof(struct destination_key) == 12, "destination_key");
 _Static_assert(sizeof(struct prefix_key) == 8, "prefix_key");
-_Static_assert(sizeof(struct policy) == 68, "policy");
+_Static_assert(sizeof(struct policy) == 72, "policy");
 _Static_assert(sizeof(struct flow_key) == 16, "flow_key");
 _Static_assert(sizeof(struct flow) == 20, "flow");
 _Static_assert(sizeof(struct fragment_key) == 12, "fragment_key");

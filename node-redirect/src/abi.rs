@@ -1,0 +1,260 @@
+//! Twins of `bpf/types.h`: what the maps hold, byte for byte.
+//!
+//! Addresses and l4_ports are big-endian byte arrays, as on the wire; ids, times and counts are integers of the host. The asserts
+//! at the end are those of the C side.
+
+// zerocopy's derives make helper types without it.
+#![allow(missing_debug_implementations)]
+
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+pub const VERSION: u32 = 1;
+pub const MAX_GATEWAYS: usize = 16;
+/// A destination's action: a policy id, or this.
+pub const ACTION_EXCLUDE: u32 = 0;
+const SET_BITS: u32 = 32;
+
+pub type Address = [u8; 4];
+
+macro_rules! in_maps {
+    ($(#[$doc:meta])* pub struct $name:ident { $($(#[$field_doc:meta])* pub $field:ident: $type:ty,)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+        #[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+        #[repr(C)]
+        pub struct $name { $($(#[$field_doc])* pub $field: $type,)* }
+    };
+}
+
+in_maps! {
+    /// `settings[0]`
+    pub struct Settings {
+        pub abi_version: u32,
+        pub generation: u32,
+        pub tunnel_ifindex: u32,
+    }
+}
+
+in_maps! {
+    pub struct Endpoint {
+        pub set_id: u32,
+    }
+}
+
+in_maps! {
+    pub struct DestinationKey {
+        pub prefixlen: u32,
+        pub set_id: u32,
+        pub daddr: Address,
+    }
+}
+
+in_maps! {
+    pub struct PrefixKey {
+        pub prefixlen: u32,
+        pub addr: Address,
+    }
+}
+
+in_maps! {
+    pub struct Policy {
+        pub gateways: [Address; MAX_GATEWAYS],
+        /// Bit i: `gateways[i]` is healthy, flows that are on it stay.
+        pub usable: u16,
+        /// Bit i: `gateways[i]` takes new flows, too.
+        pub accepting: u16,
+        pub gateway_count: u8,
+        pub failure_mode: u8,
+        pub pad: [u8; 2],
+    }
+}
+
+in_maps! {
+    pub struct FlowKey {
+        pub pod: Address,
+        pub remote: Address,
+        pub pod_port: [u8; 2],
+        pub remote_port: [u8; 2],
+        pub protocol: u8,
+        pub pad: [u8; 3],
+    }
+}
+
+in_maps! {
+    pub struct Flow {
+        /// Seconds of CLOCK_MONOTONIC.
+        pub last_seen: u32,
+        pub generation: u32,
+        pub policy_id: u32,
+        pub gateway: Address,
+        pub kind: u8,
+        pub flags: u8,
+        pub reason: u8,
+        pub pad: u8,
+    }
+}
+
+in_maps! {
+    pub struct TrafficKey {
+        pub pod: Address,
+        pub policy_id: u32,
+    }
+}
+
+in_maps! {
+    pub struct Traffic {
+        pub packets: u64,
+        pub bytes: u64,
+    }
+}
+
+pub const FAILURE_CLOSED: u8 = 0;
+pub const FAILURE_OPEN: u8 = 1;
+
+pub const VTEP_GATEWAY: u32 = 1;
+pub const VTEP_NODE: u32 = 2;
+
+pub const FLOW_INBOUND: u8 = 1;
+pub const FLOW_REDIRECTED: u8 = 2;
+pub const FLOW_PASSED: u8 = 3;
+pub const FLOW_REPLIED: u8 = 0x01;
+pub const FLOW_CLOSING: u8 = 0x02;
+
+pub const PROTOCOL_ICMP: u8 = 1;
+pub const PROTOCOL_TCP: u8 = 6;
+pub const PROTOCOL_UDP: u8 = 17;
+
+impl DestinationKey {
+    pub fn new(set_id: u32, prefix: Ipv4Net) -> Self {
+        let prefixlen = SET_BITS + u32::from(prefix.prefix_len());
+        Self { prefixlen, set_id, daddr: prefix.network().octets() }
+    }
+
+    pub fn prefix(&self) -> Ipv4Net {
+        prefix_of(self.prefixlen.saturating_sub(SET_BITS), self.daddr)
+    }
+}
+
+impl PrefixKey {
+    pub fn new(prefix: Ipv4Net) -> Self {
+        Self { prefixlen: prefix.prefix_len().into(), addr: prefix.network().octets() }
+    }
+
+    pub fn prefix(&self) -> Ipv4Net {
+        prefix_of(self.prefixlen, self.addr)
+    }
+}
+
+fn prefix_of(length: u32, address: Address) -> Ipv4Net {
+    let length = u8::try_from(length.min(32)).unwrap_or(32);
+    Ipv4Net::new_assert(address.into(), length).trunc()
+}
+
+impl Policy {
+    pub fn gateways(&self) -> impl Iterator<Item = (usize, Ipv4Addr)> {
+        let count = usize::from(self.gateway_count).min(MAX_GATEWAYS);
+        self.gateways[..count].iter().map(|&gateway| gateway.into()).enumerate()
+    }
+
+    /// The gateway of a new flow. Twin of `choose_gateway` in `bpf/policy.h`.
+    pub fn choose_gateway(&self, pod: Ipv4Addr) -> Option<Ipv4Addr> {
+        let mut best: Option<(u32, Ipv4Addr)> = None;
+        for (i, gateway) in self.gateways() {
+            if self.usable & self.accepting & (1 << i) == 0 {
+                continue;
+            }
+            let weight = mix(mix(HRW_SEED, pod.into()), gateway.into());
+            if best.is_none_or(|(highest, _)| weight > highest) {
+                best = Some((weight, gateway));
+            }
+        }
+        best.map(|(_, gateway)| gateway)
+    }
+}
+
+const HRW_SEED: u32 = 0x6567_7700;
+
+fn mix(hash: u32, value: u32) -> u32 {
+    let mut hash = hash ^ value;
+    hash = hash.wrapping_mul(0x85eb_ca6b);
+    hash ^= hash >> 13;
+    hash = hash.wrapping_mul(0xc2b2_ae35);
+    hash ^ hash >> 16
+}
+
+const _: () = assert!(size_of::<Settings>() == 12);
+const _: () = assert!(size_of::<Endpoint>() == 4);
+const _: () = assert!(size_of::<DestinationKey>() == 12);
+const _: () = assert!(size_of::<PrefixKey>() == 8);
+const _: () = assert!(size_of::<Policy>() == 72);
+const _: () = assert!(size_of::<FlowKey>() == 16);
+const _: () = assert!(size_of::<Flow>() == 20);
+const _: () = assert!(size_of::<TrafficKey>() == 8);
+const _: () = assert!(size_of::<Traffic>() == 16);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TYPES_H: &str = include_str!("../bpf/types.h");
+
+    fn c_value(name: &str) -> u32 {
+        let line = TYPES_H
+            .lines()
+            .map(|line| line.trim_start_matches("#define ").trim())
+            .find(|line| line.split([' ', '=']).next() == Some(name))
+            .unwrap_or_else(|| panic!("{name} is not in types.h"));
+        let value = line[name.len()..].trim_start_matches([' ', '=']);
+        let value = value.split([',', ' ']).next().unwrap();
+        match value.strip_prefix("0x") {
+            Some(hex) => u32::from_str_radix(hex, 16).unwrap(),
+            None => value.parse().unwrap(),
+        }
+    }
+
+    #[test]
+    fn constants_are_those_of_the_c_side() {
+        for (name, value) in [
+            ("ABI_VERSION", VERSION),
+            ("MAX_GATEWAYS", 16),
+            ("ACTION_EXCLUDE", ACTION_EXCLUDE),
+            ("SET_BITS", SET_BITS),
+            ("FAILURE_CLOSED", FAILURE_CLOSED.into()),
+            ("FAILURE_OPEN", FAILURE_OPEN.into()),
+            ("VTEP_GATEWAY", VTEP_GATEWAY),
+            ("VTEP_NODE", VTEP_NODE),
+            ("FLOW_INBOUND", FLOW_INBOUND.into()),
+            ("FLOW_REDIRECTED", FLOW_REDIRECTED.into()),
+            ("FLOW_PASSED", FLOW_PASSED.into()),
+            ("FLOW_REPLIED", FLOW_REPLIED.into()),
+            ("FLOW_CLOSING", FLOW_CLOSING.into()),
+        ] {
+            assert_eq!(c_value(name), value, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_gateway_more_moves_only_the_pods_that_rank_it_first() {
+        let policy = |count: u8| {
+            let mut policy =
+                Policy { usable: !0, accepting: !0, gateway_count: count, ..Policy::default() };
+            for i in 0..count {
+                policy.gateways[usize::from(i)] = [192, 0, 2, 10 + i];
+            }
+            policy
+        };
+        let (three, four) = (policy(3), policy(4));
+        let added = Ipv4Addr::new(192, 0, 2, 13);
+        let mut moved = 0;
+        for pod in 0..1000_u32 {
+            let pod = Ipv4Addr::from(0x0af4_0000 + pod);
+            let (before, after) = (three.choose_gateway(pod), four.choose_gateway(pod));
+            assert!(before == after || after == Some(added), "{pod}");
+            moved += u32::from(before != after);
+        }
+        assert!((150..350).contains(&moved), "{moved} of 1000 pods moved; a quarter is fair");
+    }
+}

@@ -1,0 +1,315 @@
+//! `node-redirect run`: set up once, then follow the node and the policy files. Whatever the agent does is in the kernel and stays there when
+//! it ends, by whatever signal; the next one takes it over.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use policy::PolicySet;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{error, info, warn};
+
+use crate::abi;
+use crate::api;
+use crate::attach::{self, Attacher, Hook};
+use crate::cleanup;
+use crate::config::Config;
+use crate::flows;
+use crate::host::{Host, Interface, Netlink};
+use crate::maps::Maps;
+use crate::policy_files::{self, Watch};
+use crate::preflight;
+use crate::program::{Programs, Role};
+use crate::state::{Shared, Status, names};
+use crate::sync;
+use crate::tables::Tables;
+use crate::vxlan;
+
+/// Ageing of flows, and a look whether everything is still attached.
+const UPKEEP: Duration = Duration::from_secs(10);
+
+pub async fn run(config: Config) -> Result<()> {
+    let lock = preflight::prepare(&config.pin_path)?;
+    let listener = api::bind(config.api_listen).await?;
+    let is_first = !Maps::exist(&config.pin_path);
+    let netlink = Netlink::connect()?;
+    let handle = netlink.handle.clone();
+
+    let started = Agent::start(config.clone(), netlink, is_first).await;
+    let agent = match started {
+        Ok(agent) => agent,
+        Err(error) if is_first => {
+            // Nothing of ours was here before, so nothing of ours is to stay.
+            drop(lock);
+            cleanup::remove_all(&config, &handle).await?;
+            return Err(error);
+        }
+        Err(error) => return Err(error),
+    };
+    tokio::spawn(api::serve(listener, agent.shared.clone()));
+    agent.follow().await
+}
+
+struct Agent {
+    config: Config,
+    netlink: Netlink,
+    watch: Watch,
+    attacher: Attacher,
+    shared: Arc<Shared>,
+    /// The set in force; none after a start with files that are not valid, when the maps have one.
+    policies: Option<PolicySet>,
+    /// What the maps hold.
+    tables: Tables,
+    tunnel: Option<u32>,
+    attached: BTreeSet<u32>,
+}
+
+impl Agent {
+    /// Maps are filled before anything is attached: no packet meets programs without policies.
+    async fn start(config: Config, netlink: Netlink, is_first: bool) -> Result<Self> {
+        let watch = Watch::start(&config.policy_files)?;
+        let (policies, policy_error) = match policy_files::read(&config.policy_files) {
+            Ok(set) => (Some(set), None),
+            Err(error) if is_first => return Err(error),
+            Err(error) => {
+                error!("{error:#}; the set that the maps hold stays in force");
+                (None, Some(format!("{error:#}")))
+            }
+        };
+        let programs = Programs::load(&config)?;
+        let maps = Maps::open(&config.pin_path)?;
+        let settings = abi::Settings { abi_version: abi::VERSION, ..maps.settings()? };
+        maps.settings.set(&0, &settings)?;
+        let hook = Hook::choose(config.hook, &programs)?;
+        let attacher = Attacher::new(hook, programs, config.link_pins())?;
+        let status = Status {
+            node: config.node_name.clone(),
+            vtep: Some(config.vtep),
+            hook: hook.name().to_owned(),
+            policy_error,
+            ..Status::default()
+        };
+        let mut agent = Self {
+            tables: Tables::read(&maps)?,
+            shared: Arc::new(Shared::new(maps, status)),
+            tunnel: None,
+            attached: BTreeSet::new(),
+            config,
+            netlink,
+            watch,
+            attacher,
+            policies,
+        };
+        let host = Host::read(&agent.netlink.handle).await?;
+        agent.sync_tables(&host)?;
+        agent.ensure_tunnel(&host).await?;
+        agent.detach_unwanted(&host)?;
+        agent.attach_interfaces(&host);
+        agent.warn_if_nothing_matches();
+        agent.shared.status().ready = true;
+        info!(hook = hook.name(), interfaces = agent.attached.len(), "ready");
+        Ok(agent)
+    }
+
+    async fn follow(mut self) -> Result<()> {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut hangup = signal(SignalKind::hangup())?;
+        let mut upkeep = tokio::time::interval(UPKEEP);
+        loop {
+            tokio::select! {
+                changed = self.netlink.changed() => { changed?; self.follow_node().await }
+                changed = self.watch.changed() => { changed?; self.reload().await }
+                _ = hangup.recv() => self.reload().await,
+                _ = upkeep.tick() => self.upkeep().await,
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+            }
+        }
+        info!("ends; traffic goes on, `node-redirect cleanup` takes everything away");
+        Ok(())
+    }
+
+    async fn reload(&mut self) {
+        let outcome = self.try_reload().await;
+        let mut status = self.shared.status();
+        match outcome {
+            Ok(false) => status.policy_error = None,
+            Ok(true) => {
+                status.policy_error = None;
+                status.policy_reloads += 1;
+            }
+            Err(error) => {
+                let text = format!("{error:#}");
+                error!("{text}; the set before stays in force");
+                status.policy_error = Some(text);
+                status.policy_reload_failures += 1;
+            }
+        }
+    }
+
+    /// False when the files say what is in force already.
+    async fn try_reload(&mut self) -> Result<bool> {
+        let set = policy_files::read(&self.config.policy_files)?;
+        if self.policies.as_ref() == Some(&set) {
+            return Ok(false);
+        }
+        let host = Host::read(&self.netlink.handle).await?;
+        let before = self.policies.replace(set);
+        if let Err(error) = self.sync_tables(&host) {
+            self.policies = before;
+            return Err(error);
+        }
+        Ok(true)
+    }
+
+    async fn follow_node(&mut self) {
+        let outcome = self.try_follow_node().await;
+        let problem = outcome.err().map(|error| format!("{error:#}"));
+        if let Some(problem) = &problem {
+            error!("{problem}");
+        }
+        self.shared.status().node_error = problem;
+    }
+
+    async fn try_follow_node(&mut self) -> Result<()> {
+        let host = Host::read(&self.netlink.handle).await?;
+        // Interfaces first: a pod that has just come may send at once.
+        self.attach_interfaces(&host);
+        self.ensure_tunnel(&host).await?;
+        self.sync_tables(&host)
+    }
+
+    async fn upkeep(&mut self) {
+        if let Err(error) = self.try_upkeep().await {
+            warn!("upkeep: {error:#}");
+        }
+    }
+
+    async fn try_upkeep(&mut self) -> Result<()> {
+        self.shared.status().flows = flows::age(&self.shared.maps, &self.config.flows)?;
+        sync::forget_stale_traffic(&self.shared.maps, &self.tables)?;
+        let lost: Vec<u32> = self.attached.iter().copied().filter(|&i| !self.is_whole(i)).collect();
+        for ifindex in &lost {
+            self.attached.remove(ifindex);
+        }
+        if self.tunnel.is_some_and(|index| !self.attacher.is_attached(index, Role::FromTunnel)) {
+            self.tunnel = None;
+        }
+        if !lost.is_empty() || self.tunnel.is_none() {
+            self.shared.status().reattached += lost.len() as u64;
+            self.try_follow_node().await?;
+        }
+        Ok(())
+    }
+
+    fn is_whole(&self, ifindex: u32) -> bool {
+        Role::OF_POD_INTERFACE.iter().all(|&role| self.attacher.is_attached(ifindex, role))
+    }
+
+    fn sync_tables(&mut self, host: &Host) -> Result<()> {
+        let Some(set) = &self.policies else { return Ok(()) };
+        let wanted = Tables::compile(set, &self.config, host);
+        let (plan, next) = sync::plan(&self.tables, &wanted);
+        if let Err(error) = plan.apply(&self.shared.maps, &self.tables) {
+            self.tables = Tables::read(&self.shared.maps)?;
+            return Err(error);
+        }
+        self.tables = next;
+        *self.shared.names() = names(set, &self.config.node_name);
+        Ok(())
+    }
+
+    async fn ensure_tunnel(&mut self, host: &Host) -> Result<()> {
+        let index = vxlan::ensure_exists(&self.netlink.handle, host, &self.config).await?;
+        let is_up = host.interfaces.get(&index).is_some_and(|device| device.is_up);
+        if self.tunnel == Some(index) && is_up {
+            return Ok(());
+        }
+        self.attacher.attach(index, Role::FromTunnel).with_context(|| {
+            format!("cannot attach to the VXLAN device {}", self.config.vxlan_device)
+        })?;
+        vxlan::set_up(&self.netlink.handle, &self.config, index).await?;
+        let maps = &self.shared.maps;
+        maps.settings.set(&0, &abi::Settings { tunnel_ifindex: index, ..maps.settings()? })?;
+        self.tunnel = Some(index);
+        Ok(())
+    }
+
+    fn is_wanted(&self, host: &Host, interface: &Interface) -> bool {
+        let is_underlay =
+            host.owner_of(self.config.vtep).is_some_and(|own| own.index == interface.index);
+        self.config.interfaces.iter().any(|pattern| pattern.matches(&interface.name))
+            && interface.is_ethernet
+            && interface.name != self.config.vxlan_device
+            && !is_underlay
+    }
+
+    fn attach_interfaces(&mut self, host: &Host) {
+        let wanted: Vec<&Interface> =
+            host.interfaces.values().filter(|interface| self.is_wanted(host, interface)).collect();
+        let wanted_indexes: BTreeSet<u32> =
+            wanted.iter().map(|interface| interface.index).collect();
+        let gone: Vec<u32> = self.attached.difference(&wanted_indexes).copied().collect();
+        for ifindex in gone {
+            self.detach(ifindex);
+        }
+        for interface in &wanted {
+            if self.attached.contains(&interface.index) {
+                continue;
+            }
+            match self.attach_pod_interface(interface.index) {
+                Ok(()) => {
+                    info!(interface = interface.name, "attached");
+                    self.attached.insert(interface.index);
+                }
+                // It may have gone since the host was read; if not, upkeep tries again.
+                Err(error) => warn!(interface = interface.name, "not attached: {error:#}"),
+            }
+        }
+        let names = wanted.iter().filter(|wanted| self.attached.contains(&wanted.index));
+        self.shared.status().interfaces = names.map(|wanted| wanted.name.clone()).collect();
+    }
+
+    /// First the one that learns, then the one that redirects.
+    fn attach_pod_interface(&self, ifindex: u32) -> Result<()> {
+        self.attacher.attach(ifindex, Role::ToPod)?;
+        self.attacher.attach(ifindex, Role::FromPod)
+    }
+
+    fn detach(&mut self, ifindex: u32) {
+        self.attached.remove(&ifindex);
+        for role in Role::OF_POD_INTERFACE {
+            // An interface that is gone took its filters along; only the pin is left to remove.
+            if let Err(error) = self.attacher.detach(ifindex, role) {
+                warn!(ifindex, "detach: {error:#}");
+            }
+        }
+    }
+
+    /// What an agent with another configuration left attached.
+    fn detach_unwanted(&mut self, host: &Host) -> Result<()> {
+        self.attacher.remove_dead_pins()?;
+        let pins = self.config.link_pins();
+        for interface in host.interfaces.values() {
+            let is_tunnel = self.tunnel == Some(interface.index);
+            if is_tunnel || self.is_wanted(host, interface) {
+                continue;
+            }
+            for role in Role::OF_POD_INTERFACE {
+                if attach::attached(&pins, interface.index, role).is_some() {
+                    self.attacher.detach(interface.index, role)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn warn_if_nothing_matches(&self) {
+        if self.attached.is_empty() {
+            let patterns: Vec<&str> = self.config.interfaces.iter().map(|p| p.as_str()).collect();
+            warn!(?patterns, "no interface matches attach.interfaces; waiting for one to come");
+        }
+    }
+}

@@ -1,0 +1,449 @@
+//! `node-redirect.toml`: the text's shape, and the checked values that the rest of the agent works with.
+//!
+//! An unknown key or a wrong type is refused by the reader, with its line. Everything else that is wrong is reported at once.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use ipnet::{IpNet, Ipv4Net};
+use serde::Deserialize;
+
+pub const DEFAULT_PATH: &str = "/etc/egress-gateway/node-redirect.toml";
+
+/// Checked: what is here can be used as it stands.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub node_name: String,
+    pub vtep: Ipv4Addr,
+    pub interfaces: Vec<glob::Pattern>,
+    pub hook: HookChoice,
+    pub vxlan_device: String,
+    pub vxlan_port: u16,
+    /// Of the VXLAN device; none: what the underlay carries.
+    pub vxlan_mtu: Option<u32>,
+    pub policy_files: Vec<PathBuf>,
+    pub never_redirect: Vec<Ipv4Net>,
+    pub flows: Flows,
+    pub pin_path: PathBuf,
+    pub api_listen: SocketAddr,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Default)]
+#[serde(rename_all = "lowercase")]
+pub enum HookChoice {
+    #[default]
+    Auto,
+    Tcx,
+    Clsact,
+}
+
+/// Bounds of the flow table. Times are idle seconds.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Flows {
+    pub max_entries: u32,
+    pub tcp_timeout: u32,
+    pub tcp_closing_timeout: u32,
+    pub udp_timeout: u32,
+    pub udp_unreplied_timeout: u32,
+    pub icmp_timeout: u32,
+    pub other_timeout: u32,
+}
+
+impl Default for Flows {
+    /// Each a little longer than the gateway's own, so that an entry here outlives the session it leads to.
+    fn default() -> Self {
+        Self {
+            max_entries: 262_144,
+            tcp_timeout: 7500,
+            tcp_closing_timeout: 250,
+            udp_timeout: 310,
+            udp_unreplied_timeout: 40,
+            icmp_timeout: 70,
+            other_timeout: 310,
+        }
+    }
+}
+
+#[derive(Debug)]
+pub enum ConfigError {
+    Unreadable { path: PathBuf, error: std::io::Error },
+    Syntax { path: PathBuf, error: Box<toml::de::Error> },
+    Invalid { path: PathBuf, problems: Vec<String> },
+}
+
+impl std::error::Error for ConfigError {}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreadable { path, error } => {
+                write!(f, "cannot read {}: {error}", path.display())
+            }
+            Self::Syntax { path, error } => write!(f, "{}: {error}", path.display()),
+            Self::Invalid { path, problems } => {
+                for problem in problems {
+                    writeln!(f, "{}: {problem}", path.display())?;
+                }
+                write!(f, "{} error(s) in {}", problems.len(), path.display())
+            }
+        }
+    }
+}
+
+impl Config {
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| ConfigError::Unreadable { path: path.to_owned(), error })?;
+        Self::parse(&text, path)
+    }
+
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        let file: File = toml::from_str(text).map_err(|error| ConfigError::Syntax {
+            path: path.to_owned(),
+            error: Box::new(error),
+        })?;
+        file.check().map_err(|problems| ConfigError::Invalid { path: path.to_owned(), problems })
+    }
+
+    pub fn link_pins(&self) -> PathBuf {
+        self.pin_path.join("links")
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    node: Node,
+    attach: Attach,
+    #[serde(default)]
+    vxlan: Vxlan,
+    policy: Policy,
+    #[serde(default)]
+    flows: Flows,
+    #[serde(default)]
+    health: Health,
+    #[serde(default)]
+    bpf: Bpf,
+    #[serde(default)]
+    api: Api,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Node {
+    name: String,
+    vtep: IpAddr,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Attach {
+    interfaces: Vec<String>,
+    #[serde(default)]
+    hook: HookChoice,
+    #[serde(default)]
+    path: PathChoice,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Default)]
+#[serde(rename_all = "lowercase")]
+enum PathChoice {
+    #[default]
+    Auto,
+    Fast,
+    Kernel,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Vxlan {
+    device: String,
+    port: u16,
+    mtu: u32,
+}
+
+impl Default for Vxlan {
+    fn default() -> Self {
+        Self { device: "egw".to_owned(), port: 4790, mtu: 0 }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Policy {
+    files: Vec<PathBuf>,
+    #[serde(default)]
+    never_redirect: Vec<IpNet>,
+}
+
+/// Gateways are not probed by this version: each one that the documents name counts as healthy.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Health {
+    interval_ms: u32,
+    failures: u32,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self { interval_ms: 100, failures: 3 }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Bpf {
+    pin_path: PathBuf,
+}
+
+impl Default for Bpf {
+    fn default() -> Self {
+        Self { pin_path: PathBuf::from("/sys/fs/bpf/node-redirect") }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Api {
+    listen: String,
+}
+
+impl Default for Api {
+    fn default() -> Self {
+        Self { listen: "127.0.0.1:9481".to_owned() }
+    }
+}
+
+impl File {
+    fn check(self) -> Result<Config, Vec<String>> {
+        let mut problems = Vec::new();
+        if self.node.name.is_empty() {
+            problems.push("node.name is empty: the name of this node's EgressNode".to_owned());
+        }
+        let vtep = self.node.check_vtep(&mut problems);
+        let interfaces = self.attach.check(&mut problems);
+        let vxlan_mtu = self.vxlan.check(&mut problems);
+        let never_redirect = self.policy.check(&mut problems);
+        self.flows.check(&mut problems);
+        self.health.check(&mut problems);
+        if !self.bpf.pin_path.is_absolute() {
+            problems.push(format!(
+                "bpf.pin_path {}: an absolute path on a bpf file system is wanted",
+                self.bpf.pin_path.display()
+            ));
+        }
+        let api_listen = self.api.listen.parse().unwrap_or_else(|_| {
+            problems.push(format!(
+                "api.listen {:?}: an address and port is wanted, as 127.0.0.1:9481",
+                self.api.listen
+            ));
+            SocketAddr::from((Ipv4Addr::LOCALHOST, 0))
+        });
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        Ok(Config {
+            node_name: self.node.name,
+            vtep,
+            interfaces,
+            hook: self.attach.hook,
+            vxlan_device: self.vxlan.device,
+            vxlan_port: self.vxlan.port,
+            vxlan_mtu,
+            policy_files: self.policy.files,
+            never_redirect,
+            flows: self.flows,
+            pin_path: self.bpf.pin_path,
+            api_listen,
+        })
+    }
+}
+
+impl Node {
+    fn check_vtep(&self, problems: &mut Vec<String>) -> Ipv4Addr {
+        match self.vtep {
+            IpAddr::V4(vtep) if !vtep.is_unspecified() && !vtep.is_multicast() => vtep,
+            other => {
+                problems.push(format!(
+                    "node.vtep {other}: the IPv4 address that this node tunnels from is wanted"
+                ));
+                Ipv4Addr::UNSPECIFIED
+            }
+        }
+    }
+}
+
+impl Attach {
+    fn check(&self, problems: &mut Vec<String>) -> Vec<glob::Pattern> {
+        if self.interfaces.is_empty() {
+            problems.push(
+                "attach.interfaces is empty: names or patterns of the pods' host-side interfaces are wanted, as \"veth*\""
+                    .to_owned(),
+            );
+        }
+        if self.path == PathChoice::Kernel {
+            problems.push(
+                "attach.path \"kernel\" is not supported by this version: use \"auto\" or \"fast\""
+                    .to_owned(),
+            );
+        }
+        let mut patterns = Vec::new();
+        for text in &self.interfaces {
+            match glob::Pattern::new(text) {
+                Ok(pattern) if !text.is_empty() => patterns.push(pattern),
+                Ok(_) => problems.push("attach.interfaces has an empty pattern".to_owned()),
+                Err(error) => problems.push(format!("attach.interfaces {text:?}: {error}")),
+            }
+        }
+        patterns
+    }
+}
+
+/// IFNAMSIZ with its final zero.
+const LONGEST_INTERFACE_NAME: usize = 15;
+const LEAST_MTU: u32 = 576;
+
+impl Vxlan {
+    fn check(&self, problems: &mut Vec<String>) -> Option<u32> {
+        let name = &self.device;
+        if name.is_empty()
+            || name.len() > LONGEST_INTERFACE_NAME
+            || name.contains(|c: char| c == '/' || c.is_whitespace())
+        {
+            problems.push(format!(
+                "vxlan.device {name:?}: an interface name of 1 to {LONGEST_INTERFACE_NAME} characters is wanted"
+            ));
+        }
+        if self.port == 0 {
+            problems
+                .push("vxlan.port 0: a UDP port is wanted, the gateways' vxlan_port".to_owned());
+        }
+        if self.mtu != 0 && !(LEAST_MTU..=65_485).contains(&self.mtu) {
+            problems.push(format!(
+                "vxlan.mtu {}: {LEAST_MTU} to 65485, or 0 for what the underlay carries",
+                self.mtu
+            ));
+        }
+        (self.mtu != 0).then_some(self.mtu)
+    }
+}
+
+impl Policy {
+    fn check(&self, problems: &mut Vec<String>) -> Vec<Ipv4Net> {
+        if self.files.is_empty() {
+            problems.push("policy.files is empty: name the policy documents' file(s)".to_owned());
+        }
+        // IPv6 never leaves through a gateway in this version, so an IPv6 prefix here asks for what is so already.
+        self.never_redirect
+            .iter()
+            .filter_map(|prefix| match prefix {
+                IpNet::V4(prefix) => Some(prefix.trunc()),
+                IpNet::V6(_) => None,
+            })
+            .collect()
+    }
+}
+
+impl Flows {
+    fn check(&self, problems: &mut Vec<String>) {
+        if !(1024..=16_777_216).contains(&self.max_entries) {
+            problems.push(format!("flows.max_entries {}: 1024 to 16777216", self.max_entries));
+        }
+        for (name, seconds) in [
+            ("tcp_timeout", self.tcp_timeout),
+            ("tcp_closing_timeout", self.tcp_closing_timeout),
+            ("udp_timeout", self.udp_timeout),
+            ("udp_unreplied_timeout", self.udp_unreplied_timeout),
+            ("icmp_timeout", self.icmp_timeout),
+            ("other_timeout", self.other_timeout),
+        ] {
+            if !(2..=864_000).contains(&seconds) {
+                problems.push(format!("flows.{name} {seconds}: 2 to 864000 seconds"));
+            }
+        }
+    }
+}
+
+impl Health {
+    fn check(&self, problems: &mut Vec<String>) {
+        if self.interval_ms == 0 {
+            problems.push("health.interval_ms 0: at least 1".to_owned());
+        }
+        if self.failures == 0 {
+            problems.push("health.failures 0: at least 1".to_owned());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EXAMPLE: &str = include_str!("../../configs/node-redirect.toml");
+
+    fn parse(text: &str) -> Result<Config, ConfigError> {
+        Config::parse(text, Path::new("node-redirect.toml"))
+    }
+
+    #[test]
+    fn the_example_file_is_valid_and_shows_the_defaults() {
+        let config = parse(EXAMPLE).unwrap();
+        let defaults = Flows::default();
+        assert_eq!(config.node_name, "node1");
+        assert_eq!(config.vxlan_device, Vxlan::default().device);
+        assert_eq!(config.vxlan_port, Vxlan::default().port);
+        assert_eq!(config.vxlan_mtu, None);
+        assert_eq!(config.pin_path, Bpf::default().pin_path);
+        assert_eq!(config.api_listen.to_string(), Api::default().listen);
+        assert_eq!(config.flows.max_entries, defaults.max_entries);
+        assert_eq!(config.flows.tcp_timeout, defaults.tcp_timeout);
+    }
+
+    #[test]
+    fn only_four_keys_have_no_default() {
+        let text = "[node]\nname = 'n'\nvtep = '192.0.2.1'\n[attach]\ninterfaces = ['veth*']\n[policy]\nfiles = ['p.yaml']\n";
+        assert!(parse(text).is_ok());
+    }
+
+    #[test]
+    fn every_error_is_reported_at_once() {
+        let text = "
+            [node]\nname = ''\nvtep = '::1'
+            [attach]\ninterfaces = ['veth[']\npath = 'kernel'
+            [vxlan]\ndevice = 'a name too long for it'\nport = 0\nmtu = 5
+            [policy]\nfiles = []
+            [flows]\nmax_entries = 1\nudp_timeout = 0
+            [health]\ninterval_ms = 0\nfailures = 0
+            [bpf]\npin_path = 'relative'
+            [api]\nlisten = 'nowhere'";
+        let error = parse(text).unwrap_err().to_string();
+        for key in [
+            "node.name",
+            "node.vtep",
+            "attach.interfaces",
+            "attach.path",
+            "vxlan.device",
+            "vxlan.port",
+            "vxlan.mtu",
+            "policy.files",
+            "flows.max_entries",
+            "flows.udp_timeout",
+            "health.interval_ms",
+            "health.failures",
+            "bpf.pin_path",
+            "api.listen",
+        ] {
+            assert!(error.contains(key), "{key} is not in:\n{error}");
+        }
+        assert!(error.ends_with("14 error(s) in node-redirect.toml"), "{error}");
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_with_its_line() {
+        let error = parse(&EXAMPLE.replace("[health]", "[health]\nintervall = 5")).unwrap_err();
+        let error = error.to_string();
+        assert!(error.contains("intervall") && error.contains("line"), "{error}");
+    }
+}

@@ -1,0 +1,131 @@
+//! The three programs: open, set what is fixed at load, load onto the pinned maps.
+
+use std::mem::MaybeUninit;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use libbpf_rs::skel::{OpenSkel, SkelBuilder};
+use libbpf_rs::{Object, OpenObject, Program};
+
+use crate::config::Config;
+
+/// Generated from `bpf/redirect.bpf.c` by the build.
+#[allow(
+    unsafe_code,
+    clippy::all,
+    clippy::undocumented_unsafe_blocks,
+    missing_debug_implementations
+)]
+#[allow(clippy::unwrap_used, clippy::ptr_as_ptr, clippy::multiple_unsafe_ops_per_block)]
+#[allow(unreachable_pub, dead_code, unused_imports, non_snake_case, non_camel_case_types)]
+mod skeleton {
+    include!(concat!(env!("OUT_DIR"), "/redirect.skel.rs"));
+}
+use skeleton::{RedirectSkel, RedirectSkelBuilder};
+
+/// Where a program sits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Role {
+    /// Ingress of a pod's host-side interface.
+    FromPod,
+    /// Egress of it.
+    ToPod,
+    /// Ingress of the VXLAN device.
+    FromTunnel,
+}
+
+impl Role {
+    pub const ALL: [Role; 3] = [Role::FromPod, Role::ToPod, Role::FromTunnel];
+    pub const OF_POD_INTERFACE: [Role; 2] = [Role::FromPod, Role::ToPod];
+
+    /// The program's name in the kernel, and its part of the link pin's.
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::FromPod => "from_pod",
+            Role::ToPod => "to_pod",
+            Role::FromTunnel => "from_tunnel",
+        }
+    }
+}
+
+/// The loaded programs. Attachments hold them in the kernel, so this may be dropped at any time.
+pub struct Programs {
+    skel: RedirectSkel<'static>,
+}
+
+impl std::fmt::Debug for Programs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Programs")
+    }
+}
+
+impl Programs {
+    /// Maps that are pinned already are taken over with all they hold, the others are made and pinned.
+    pub fn load(config: &Config) -> Result<Self> {
+        Self::load_at(&config.pin_path, config.vxlan_port, config.flows.max_entries)
+    }
+
+    pub fn load_at(pin_path: &Path, vxlan_port: u16, max_flows: u32) -> Result<Self> {
+        // The object must not move while the skeleton points into it. One per process, for its whole life.
+        let storage: &'static mut MaybeUninit<OpenObject> =
+            Box::leak(Box::new(MaybeUninit::uninit()));
+        let mut builder = RedirectSkelBuilder::default();
+        builder.obj_builder.pin_root_path(pin_path)?;
+        let mut open = builder.open(storage).context("cannot read the built-in BPF object")?;
+        let fixed = open.maps.rodata_data.as_deref_mut().context("the object has no .rodata")?;
+        fixed.vxlan_port = vxlan_port.to_be();
+        fixed.fib_flags = fib_flags();
+        open.maps.flows.set_max_entries(max_flows)?;
+        let skel = open.load().with_context(|| {
+            format!(
+                "the kernel does not load the programs. If the maps under {} were made by another version or with another \
+                 flows.max_entries, run `node-redirect cleanup`",
+                pin_path.display()
+            )
+        })?;
+        Ok(Self { skel })
+    }
+
+    pub fn get(&self, role: Role) -> &Program<'_> {
+        match role {
+            Role::FromPod => &self.skel.progs.from_pod,
+            Role::ToPod => &self.skel.progs.to_pod,
+            Role::FromTunnel => &self.skel.progs.from_tunnel,
+        }
+    }
+
+    pub fn object(&self) -> &Object {
+        libbpf_rs::skel::Skel::object(&self.skel)
+    }
+}
+
+const BPF_FIB_LOOKUP_DIRECT: u32 = 1;
+const BPF_FIB_LOOKUP_SKIP_NEIGH: u32 = 4;
+
+/// Without SKIP_NEIGH the look-up also wants the neighbour's address, and says so when it is not known; `deliver` takes both.
+fn fib_flags() -> u32 {
+    if kernel_is_at_least(6, 3) {
+        BPF_FIB_LOOKUP_DIRECT | BPF_FIB_LOOKUP_SKIP_NEIGH
+    } else {
+        BPF_FIB_LOOKUP_DIRECT
+    }
+}
+
+fn kernel_is_at_least(major: u32, minor: u32) -> bool {
+    let name = rustix::system::uname();
+    let release = name.release().to_string_lossy();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse().unwrap_or(0));
+    let running: (u32, u32) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    running >= (major, minor)
+}
+
+/// What libbpf has to say goes to the log, not to stderr as it is.
+pub fn log_libbpf() {
+    libbpf_rs::set_print(Some((libbpf_rs::PrintLevel::Info, |level, message| {
+        let message = message.trim_end();
+        match level {
+            libbpf_rs::PrintLevel::Warn => tracing::debug!(target: "libbpf", "{message}"),
+            _ => tracing::trace!(target: "libbpf", "{message}"),
+        }
+    })));
+}

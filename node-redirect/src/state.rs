@@ -1,0 +1,60 @@
+//! What the agent knows and the API serves.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use policy::{NodePolicy, PolicySet};
+use serde::{Deserialize, Serialize};
+
+use crate::flows::FlowCounts;
+use crate::maps::Maps;
+
+/// Policy id → what the documents call it and its gateways. The maps have numbers only.
+pub type Names = BTreeMap<u32, NodePolicy>;
+
+pub fn names(set: &PolicySet, node: &str) -> Names {
+    let policies = policy::compile_node(set, node).policies;
+    policies.into_iter().map(|(id, policy)| (id.get(), policy)).collect()
+}
+
+#[derive(Debug)]
+pub struct Shared {
+    pub maps: Maps,
+    names: Mutex<Names>,
+    status: Mutex<Status>,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Status {
+    pub ready: bool,
+    pub node: String,
+    pub vtep: Option<Ipv4Addr>,
+    pub hook: String,
+    pub interfaces: Vec<String>,
+    /// Why the policy files' content is not what the maps hold; the set before is in force.
+    pub policy_error: Option<String>,
+    pub policy_reloads: u64,
+    pub policy_reload_failures: u64,
+    /// What could not be set up on the node; tried again with the next change.
+    pub node_error: Option<String>,
+    /// Attachments that somebody else had taken away.
+    pub reattached: u64,
+    #[serde(skip)]
+    pub flows: FlowCounts,
+}
+
+impl Shared {
+    pub fn new(maps: Maps, status: Status) -> Self {
+        Self { maps, names: Mutex::default(), status: Mutex::new(status) }
+    }
+
+    pub fn status(&self) -> MutexGuard<'_, Status> {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn names(&self) -> MutexGuard<'_, Names> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
