@@ -6,13 +6,12 @@ use std::{env, path::PathBuf, process::exit};
 
 /// What the gateway calls, and no more: a small list keeps the bindings readable and the build fast.
 const FUNCTIONS: &[&str] = &[
+    "last_errno",
     "rte_version",
     "rte_strerror",
-    "rte_eal_(init|cleanup|remote_launch|wait_lcore|hotplug_add)",
-    "rte_lcore_.*",
+    "rte_eal_(init|remote_launch|wait_lcore)",
+    "rte_lcore_(is_enabled|to_socket_id|to_cpu_id)",
     "rte_socket_id",
-    "rte_log_set_global_level",
-    "rte_openlog_stream",
     "rte_eth_(rx|tx)_burst",
     "rte_eth_dev_(configure|start|stop|close|info_get|socket_id|get_port_by_name|count_avail|set_mtu|get_mtu)",
     "rte_eth_dev_adjust_nb_rx_tx_desc",
@@ -21,9 +20,7 @@ const FUNCTIONS: &[&str] = &[
     "rte_eth_promiscuous_(enable|get)",
     "rte_eth_link_get_nowait",
     "rte_eth_stats_get",
-    "rte_eth_from_rings",
-    "rte_dev_(probe|remove)",
-    "rte_vdev_(init|uninit)",
+    "rte_dev_probe",
     "rte_pktmbuf_(pool_create|alloc|alloc_bulk|free|free_bulk)",
     "rte_mempool_(avail_count|in_use_count|free|lookup)",
     "rte_ring_(create|free|count|enqueue_burst|dequeue_burst)",
@@ -33,6 +30,7 @@ const FUNCTIONS: &[&str] = &[
 
 const TYPES: &[&str] = &[
     "rte_mbuf",
+    "mbuf_offset",
     "rte_mempool",
     "rte_ring",
     "rte_eth_(conf|dev_info|stats|link|rxconf|txconf|rx_mq_mode|tx_mq_mode)",
@@ -41,12 +39,11 @@ const TYPES: &[&str] = &[
 ];
 
 const VARS: &[&str] = &[
-    "RTE_MBUF_.*",
+    "MBUF_RX_VLAN_STRIPPED",
     "RTE_PKTMBUF_HEADROOM",
     "RTE_ETHER_MAX_LEN",
     "RTE_ETH_LINK_.*",
     "RTE_MAX_LCORE",
-    "RTE_LOG_.*",
     "RING_F_.*",
     "SOCKET_ID_ANY",
 ];
@@ -78,6 +75,7 @@ fn main() {
         .derive_default(true)
         .derive_debug(false)
         .generate_comments(false)
+        .prepend_enum_name(false)
         .layout_tests(true)
         .wrap_static_fns(true)
         .wrap_static_fns_path(&shims)
@@ -107,9 +105,6 @@ fn main() {
     }
     shim.compile("dpdk_static_inlines");
 
-    // `--as-needed` would drop the bus and mempool drivers that register themselves in
-    // constructors; libraries that pkg-config names are enough for shared DPDK, whose drivers are
-    // plugins that the EAL loads itself.
     println!("cargo::metadata=version={}", dpdk.version);
 }
 

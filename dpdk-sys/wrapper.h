@@ -9,8 +9,26 @@
 #include <rte_mbuf.h>
 #include <rte_mempool.h>
 #include <rte_ethdev.h>
-#include <rte_bus_vdev.h>
 #include <rte_dev.h>
 #include <rte_ring.h>
-#include <rte_eth_ring.h>
 #include <rte_cycles.h>
+
+/* Where the fields of an mbuf are. DPDK 22.11 has them flat, later releases nest some in unnamed
+ * unions, which bindgen names by number; an offset is the same word for all. */
+#include <stddef.h>
+enum mbuf_offset {
+	MBUF_BUF_ADDR = offsetof(struct rte_mbuf, buf_addr),
+	MBUF_DATA_OFF = offsetof(struct rte_mbuf, data_off),
+	MBUF_NB_SEGS = offsetof(struct rte_mbuf, nb_segs),
+	MBUF_OL_FLAGS = offsetof(struct rte_mbuf, ol_flags),
+	MBUF_PKT_LEN = offsetof(struct rte_mbuf, pkt_len),
+	MBUF_DATA_LEN = offsetof(struct rte_mbuf, data_len),
+	MBUF_VLAN_TCI = offsetof(struct rte_mbuf, vlan_tci),
+	MBUF_BUF_LEN = offsetof(struct rte_mbuf, buf_len),
+};
+
+/* Macros with casts, which bindgen does not read. */
+static const uint64_t MBUF_RX_VLAN_STRIPPED = RTE_MBUF_F_RX_VLAN_STRIPPED;
+
+/* rte_errno is a macro over thread-local storage. */
+static inline int last_errno(void) { return rte_errno; }

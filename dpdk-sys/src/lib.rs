@@ -15,10 +15,13 @@ include!(concat!(env!("OUT_DIR"), "/bindings.rs"));
 
 /// Layout that the safe wrapper relies on; a DPDK where one does not hold must not compile.
 mod layout {
-    use super::rte_mbuf;
-    use core::mem::{align_of, offset_of, size_of};
+    use super::*;
 
     const _: () = assert!(size_of::<rte_mbuf>() == 128, "an mbuf is two cache lines");
-    const _: () = assert!(align_of::<rte_mbuf>() == 64, "mbufs start on a cache line");
-    const _: () = assert!(offset_of!(rte_mbuf, buf_addr) == 0);
+    const _: () = assert!(align_of::<rte_mbuf>() == 64, "an mbuf starts on a cache line");
+    const _: () = assert!(MBUF_BUF_ADDR == 0);
+    // The fields that are touched per packet are on the mbuf's first line.
+    const _: () = assert!(MBUF_DATA_OFF < 64 && MBUF_NB_SEGS < 64 && MBUF_OL_FLAGS < 64);
+    const _: () = assert!(MBUF_PKT_LEN < 64 && MBUF_DATA_LEN < 64 && MBUF_BUF_LEN < 64);
+    const _: () = assert!(MBUF_VLAN_TCI < 64);
 }

@@ -17,9 +17,14 @@ use crate::{
 #[derive(Clone, Copy, Debug)]
 pub enum Input {
     /// An ARP packet that begins at this offset.
-    Arp { l3: usize },
+    Arp {
+        l3: usize,
+    },
     /// An ICMP packet to an address of the port.
-    ToUs { packet: Ipv4Packet, icmp_type: u8 },
+    ToUs {
+        packet: Ipv4Packet,
+        icmp_type: u8,
+    },
     In2out(In2out),
     Out2in(Out2in),
 }

@@ -7,7 +7,11 @@ use super::{
     tunnel,
 };
 use crate::{
-    nat::{Tick, in2out::In2out, out2in::{Out2in, ToNode}},
+    nat::{
+        Tick,
+        in2out::In2out,
+        out2in::{Out2in, ToNode},
+    },
     verdict::{DropReason, Side},
     wire::{
         Header,
@@ -57,8 +61,7 @@ pub fn receive<I: PacketIo>(
     if let Some(icmp) = IcmpHeader::at_mut(bytes, packet.l4) {
         icmp.icmp_type = ECHO_REPLY;
         let before = [ECHO_REQUEST, icmp.code];
-        icmp.checksum =
-            icmp.checksum.apply(Delta::replace_u16(before, [ECHO_REPLY, icmp.code]));
+        icmp.checksum = icmp.checksum.apply(Delta::replace_u16(before, [ECHO_REPLY, icmp.code]));
     }
     frame.trim_front(at - output.config.port(side).l2_len());
     output.forward(turn, side, packet.source, frame);

@@ -112,12 +112,7 @@ impl<B: PacketBuf> Output<B> {
 
     /// The frame is complete but for the guard.
     #[inline]
-    pub fn transmit<I: PacketIo<Buf = B>>(
-        &mut self,
-        turn: &mut Turn<'_, I>,
-        side: Side,
-        frame: B,
-    ) {
+    pub fn transmit<I: PacketIo<Buf = B>>(&mut self, turn: &mut Turn<'_, I>, side: Side, frame: B) {
         if side == Side::External
             && let Err(reason) =
                 guard::check(frame.data(), &self.config, turn.policies.egress_ips())
@@ -197,7 +192,8 @@ impl<B: PacketBuf> Output<B> {
             return;
         }
         let counters = self.counters.port(side);
-        let (packets, bytes) = (leaving.len(), leaving.iter().map(|f| f.data().len()).sum::<usize>());
+        let (packets, bytes) =
+            (leaving.len(), leaving.iter().map(|f| f.data().len()).sum::<usize>());
         for _ in 0..TX_TRIES {
             io.tx(side, leaving);
             if leaving.is_empty() {

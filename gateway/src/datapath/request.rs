@@ -92,11 +92,7 @@ impl Requests {
 
 /// A few slots' worth of work; `None` when the request is answered. An asker that went away is no
 /// error: its answer is dropped.
-fn advance(
-    request: Request,
-    mut progress: Progress,
-    nat: &mut Nat,
-) -> Option<(Request, Progress)> {
+fn advance(request: Request, mut progress: Progress, nat: &mut Nat) -> Option<(Request, Progress)> {
     match request {
         Request::List { filter, from, mut page, reply } => {
             let limit = page.capacity();

@@ -113,8 +113,7 @@ pub fn encapsulate(frame: &mut [u8], config: &DatapathConfig, to: ToNode, spread
     let dscp_ecn = inner_ip.dscp_ecn;
     let udp_len = (UDP_LEN + VXLAN_LEN + ETHERNET_LEN + inner.len()) as u16;
 
-    let ip =
-        Ipv4Header::atomic(config.vtep(), to.vtep, PROTOCOL_UDP, dscp_ecn, OUTER_TTL, udp_len);
+    let ip = Ipv4Header::atomic(config.vtep(), to.vtep, PROTOCOL_UDP, dscp_ecn, OUTER_TTL, udp_len);
     let udp = UdpHeader {
         source: NetU16::new(FIRST_SOURCE | (spread & !FIRST_SOURCE)),
         destination: NetU16::new(config.vxlan_port),
@@ -153,7 +152,12 @@ mod tests {
             for (outer, expected) in [NOT_ECT, ECT_0, ECT_1, CE].into_iter().zip(row) {
                 let dscp = 0b1010_1000;
                 let header = Ipv4Header::atomic(
-                    [10, 0, 0, 1].into(), [198, 51, 100, 1].into(), PROTOCOL_UDP, dscp | inner, 9, 0,
+                    [10, 0, 0, 1].into(),
+                    [198, 51, 100, 1].into(),
+                    PROTOCOL_UDP,
+                    dscp | inner,
+                    9,
+                    0,
                 );
                 let mut frame = header.as_bytes().to_vec();
                 let packet = parse::ipv4(&frame, 0).unwrap();

@@ -82,7 +82,8 @@ impl FlowKey {
     #[inline]
     fn of(ours: Endpoint, remote: Endpoint, protocol: Protocol, tenant: u16) -> Self {
         FlowKey {
-            addresses: u64::from(ours.address.to_bits()) << 32 | u64::from(remote.address.to_bits()),
+            addresses: u64::from(ours.address.to_bits()) << 32
+                | u64::from(remote.address.to_bits()),
             l4_ports: u64::from(ours.l4_port) << 48
                 | u64::from(remote.l4_port) << 32
                 | u64::from(tenant) << 16
@@ -96,7 +97,8 @@ impl FlowKey {
     /// of whoever receives them. Not the table's hash, which nobody outside may learn.
     #[inline]
     pub fn spread(&self) -> u16 {
-        let x = (self.addresses ^ self.l4_ports.rotate_left(29)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let x =
+            (self.addresses ^ self.l4_ports.rotate_left(29)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         (x >> 48) as u16
     }
 }

@@ -3,9 +3,7 @@
 
 use super::{
     Nat, Tick,
-    flow::{
-        Endpoint, ExternalEndpoint, FlowKey, InternalEndpoint, Protocol, RemoteEndpoint,
-    },
+    flow::{Endpoint, ExternalEndpoint, FlowKey, InternalEndpoint, Protocol, RemoteEndpoint},
     policy_table::PolicyTable,
     rewrite,
     session::{NewSession, SessionId, SessionState},

@@ -1,0 +1,203 @@
+//! NIC ports: found by their device string, configured, started, and handed out as queues.
+
+use super::{
+    eal::Eal,
+    error::DpdkError,
+    mempool::Mempool,
+    queue::{RxQueue, TxQueue},
+};
+use crate::wire::MacAddress;
+use dpdk_sys::{rte_eth_conf, rte_eth_dev_info, rte_eth_link, rte_eth_stats, rte_ether_addr};
+use std::{ffi::CString, sync::Arc};
+
+/// A device that was found, not yet configured.
+#[derive(Debug)]
+pub struct Port {
+    open: Arc<OpenPort>,
+    mac: MacAddress,
+    socket: i32,
+}
+
+/// An open device; stopped and closed when the last queue and handle are gone.
+#[derive(Debug)]
+pub(super) struct OpenPort {
+    id: u16,
+    device: String,
+}
+
+/// The port's own counters since start, all queues together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PortStats {
+    pub rx_packets: u64,
+    pub rx_bytes: u64,
+    pub tx_packets: u64,
+    pub tx_bytes: u64,
+    /// Dropped by the device because no worker fetched them in time.
+    pub rx_missed: u64,
+    pub rx_errors: u64,
+    pub tx_errors: u64,
+    /// Receive buffers that the pool did not have.
+    pub rx_no_buffer: u64,
+}
+
+/// Reads a port's state from any thread; keeps the port open.
+#[derive(Clone, Debug)]
+pub struct PortWatch(Arc<OpenPort>);
+
+const DESCRIPTORS: u16 = 1024;
+
+impl Port {
+    /// Finds the device: a vdev string (`net_af_packet0,iface=eth1`) or a PCI address.
+    pub fn probe(_eal: &Eal, device: &str) -> Result<Self, DpdkError> {
+        let bad = || DpdkError::returned("rte_dev_probe", libc::EINVAL, device);
+        let name = device.split(',').next().unwrap_or(device);
+        let (args, name) =
+            (CString::new(device).map_err(|_| bad())?, CString::new(name).map_err(|_| bad())?);
+        // SAFETY: the EAL runs (`_eal`) and the string is NUL-terminated; the call copies it.
+        let code = unsafe { dpdk_sys::rte_dev_probe(args.as_ptr()) };
+        // A PCI device that was allowed on the command line is there already.
+        if code != -libc::EEXIST {
+            DpdkError::check("rte_dev_probe", code, device)?;
+        }
+        let mut id = 0;
+        // SAFETY: the name is NUL-terminated, the number is ours to be written.
+        let code = unsafe { dpdk_sys::rte_eth_dev_get_port_by_name(name.as_ptr(), &mut id) };
+        DpdkError::check("rte_eth_dev_get_port_by_name", code, device)?;
+        let open = Arc::new(OpenPort { id, device: device.to_owned() });
+
+        let mut mac = rte_ether_addr::default();
+        // SAFETY: the port exists and the address is ours to be written.
+        let code = unsafe { dpdk_sys::rte_eth_macaddr_get(id, &mut mac) };
+        DpdkError::check("rte_eth_macaddr_get", code, device)?;
+        // SAFETY: takes any number; answers -1 where the node is unknown.
+        let socket = unsafe { dpdk_sys::rte_eth_dev_socket_id(id) };
+        Ok(Port { open, mac: MacAddress(mac.addr_bytes), socket })
+    }
+
+    pub fn mac(&self) -> MacAddress {
+        self.mac
+    }
+
+    /// The NUMA node; -1 where the device has none.
+    pub fn socket(&self) -> i32 {
+        self.socket
+    }
+
+    /// Sets up `queues` pairs of queues, fed from `pool`, starts the port and hands the queues out.
+    /// `mtu` is the largest L3 packet.
+    pub fn start(
+        self,
+        queues: u16,
+        pool: &Mempool,
+        mtu: u16,
+    ) -> Result<(Vec<(RxQueue, TxQueue)>, PortWatch), DpdkError> {
+        let OpenPort { id, device } = &*self.open;
+        let id = *id;
+        self.check_limits(queues, mtu)?;
+        let mut conf = rte_eth_conf::default();
+        conf.rxmode.mtu = u32::from(mtu);
+        // SAFETY: the port exists and is stopped; conf is read only.
+        let code = unsafe { dpdk_sys::rte_eth_dev_configure(id, queues, queues, &conf) };
+        DpdkError::check("rte_eth_dev_configure", code, device)?;
+
+        let (mut rx_descriptors, mut tx_descriptors) = (DESCRIPTORS, DESCRIPTORS);
+        // SAFETY: the port exists; both numbers are ours to be written.
+        let code = unsafe {
+            dpdk_sys::rte_eth_dev_adjust_nb_rx_tx_desc(id, &mut rx_descriptors, &mut tx_descriptors)
+        };
+        DpdkError::check("rte_eth_dev_adjust_nb_rx_tx_desc", code, device)?;
+        let socket = self.socket.max(0) as u32;
+        for queue in 0..queues {
+            // SAFETY: the port is configured with this many queues and stopped; NULL asks for the
+            // driver's default settings; the pool lives as long as the process.
+            let code = unsafe {
+                let (defaults, pool) = (std::ptr::null(), pool.as_ptr());
+                dpdk_sys::rte_eth_rx_queue_setup(id, queue, rx_descriptors, socket, defaults, pool)
+            };
+            DpdkError::check("rte_eth_rx_queue_setup", code, device)?;
+            // SAFETY: as above.
+            let code = unsafe {
+                let defaults = std::ptr::null();
+                dpdk_sys::rte_eth_tx_queue_setup(id, queue, tx_descriptors, socket, defaults)
+            };
+            DpdkError::check("rte_eth_tx_queue_setup", code, device)?;
+        }
+        // SAFETY: all queues are set up.
+        let code = unsafe { dpdk_sys::rte_eth_dev_start(id) };
+        DpdkError::check("rte_eth_dev_start", code, device)?;
+
+        let pair = |queue| {
+            (
+                RxQueue::new(Arc::clone(&self.open), queue),
+                TxQueue::new(Arc::clone(&self.open), queue),
+            )
+        };
+        Ok(((0..queues).map(pair).collect(), PortWatch(Arc::clone(&self.open))))
+    }
+
+    /// An error that says which limit of the device is passed; DPDK's own says only that one is.
+    fn check_limits(&self, queues: u16, mtu: u16) -> Result<(), DpdkError> {
+        let mut info = rte_eth_dev_info::default();
+        // SAFETY: the port exists and info is ours to be written.
+        let code = unsafe { dpdk_sys::rte_eth_dev_info_get(self.open.id, &mut info) };
+        DpdkError::check("rte_eth_dev_info_get", code, &self.open.device)?;
+        let device = &self.open.device;
+        let most = info.max_rx_queues.min(info.max_tx_queues);
+        if queues > most {
+            let what = format!("{device}: {queues} queue pairs wanted, it has {most}");
+            return Err(DpdkError::returned("rte_eth_dev_configure", libc::EINVAL, what));
+        }
+        if mtu < info.min_mtu || mtu > info.max_mtu {
+            let range = format!("{}–{}", info.min_mtu, info.max_mtu);
+            let what = format!("{device}: mtu {mtu} is outside of what it can do ({range})");
+            return Err(DpdkError::returned("rte_eth_dev_configure", libc::EINVAL, what));
+        }
+        Ok(())
+    }
+}
+
+impl OpenPort {
+    pub(super) fn id(&self) -> u16 {
+        self.id
+    }
+}
+
+impl Drop for OpenPort {
+    fn drop(&mut self) {
+        // SAFETY: no queue handle is left, so nobody polls the port. Stopping a port that was never
+        // started, and closing it, are allowed; errors leave nothing to be done.
+        unsafe { dpdk_sys::rte_eth_dev_stop(self.id) };
+        // SAFETY: as above; after this nobody knows the id.
+        unsafe { dpdk_sys::rte_eth_dev_close(self.id) };
+    }
+}
+
+impl PortWatch {
+    pub fn stats(&self) -> PortStats {
+        let mut raw = rte_eth_stats::default();
+        // SAFETY: the port is open while `self` is; the numbers are ours to be written. Reading
+        // counters beside polling lcores is allowed.
+        let code = unsafe { dpdk_sys::rte_eth_stats_get(self.0.id, &mut raw) };
+        if code != 0 {
+            return PortStats::default();
+        }
+        PortStats {
+            rx_packets: raw.ipackets,
+            rx_bytes: raw.ibytes,
+            tx_packets: raw.opackets,
+            tx_bytes: raw.obytes,
+            rx_missed: raw.imissed,
+            rx_errors: raw.ierrors,
+            tx_errors: raw.oerrors,
+            rx_no_buffer: raw.rx_nombuf,
+        }
+    }
+
+    /// Whether the link is up, as the driver knows it.
+    pub fn link_is_up(&self) -> bool {
+        let mut link = rte_eth_link::default();
+        // SAFETY: the port is open while `self` is; link is ours to be written.
+        let code = unsafe { dpdk_sys::rte_eth_link_get_nowait(self.0.id, &mut link) };
+        code == 0 && link.link_status() != 0
+    }
+}
