@@ -1,0 +1,79 @@
+//! The configuration files of the product's programs in the lab.
+
+use anyhow::{Context, Result};
+use nix::sched::{CpuSet, sched_getaffinity};
+use nix::unistd::Pid;
+
+use crate::topology::{GATEWAY_EXTERNAL, GATEWAY_TUNNEL, Node, VXLAN_PORT};
+
+pub const GATEWAY_CONFIG: &str = "/run/egress-gateway/gateway.toml";
+pub const NODE_CONFIG: &str = "/run/egress-gateway/node-redirect.toml";
+pub const POLICY: &str = "/run/egress-gateway/policy.yaml";
+pub const STATE: &str = "/run/egress-gateway/state";
+
+pub const GATEWAY_API: &str = "http://127.0.0.1:9480";
+pub const NODE_API: &str = "http://127.0.0.1:9481";
+
+pub fn gateway(hugepages: bool) -> Result<String> {
+    let core = last_core()?;
+    Ok(format!(
+        r#"[gateway]
+name = "gw-a"
+[workers]
+cores = [{core}]
+idle = "adaptive"
+[eal]
+hugepages = {hugepages}
+[ports.tunnel]
+device = "net_af_packet0,iface=tun0"
+addresses = ["{GATEWAY_TUNNEL}/24"]
+mtu = 1500
+vxlan_port = {VXLAN_PORT}
+[ports.external]
+device = "net_af_packet1,iface=ext0"
+addresses = ["{GATEWAY_EXTERNAL}/24"]
+gateways = ["203.0.113.1"]
+mtu = 1500
+egress_prefixes = ["203.0.113.16/28"]
+[policy]
+file = "{POLICY}"
+state_dir = "{STATE}"
+[api]
+listen = "127.0.0.1:9480"
+[nat]
+max_sessions = 65536
+"#
+    ))
+}
+
+#[must_use]
+pub fn node_redirect(node: &Node, hook: &str) -> String {
+    format!(
+        r#"[node]
+name = "{}"
+vtep = "{}"
+[attach]
+interfaces = ["veth*"]
+hook = "{hook}"
+path = "fast"
+[vxlan]
+device = "egw"
+port = {VXLAN_PORT}
+[policy]
+files = ["{POLICY}"]
+never_redirect = ["10.96.0.0/12"]
+[api]
+listen = "127.0.0.1:9481"
+"#,
+        node.name, node.address
+    )
+}
+
+/// The one that the rest of the machine uses least.
+fn last_core() -> Result<usize> {
+    let allowed = sched_getaffinity(Pid::from_raw(0))?;
+    (0..CpuSet::count())
+        .rev()
+        .find(|core| allowed.is_set(*core).unwrap_or(false))
+        .context("no CPU is allowed")
+}

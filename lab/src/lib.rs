@@ -1,0 +1,24 @@
+//! A whole site on one machine: two nodes with pods, a gateway host, routers and a world, in network namespaces that nobody else sees and that
+//! end with whoever made them. In reading order:
+//!
+//! 1. [`topology`]: who is there and how they are cabled
+//! 2. [`init`] and [`namespaces`]: how they come to be, and why they cannot be left behind; [`host`] and [`daemon`]: what one does with them
+//! 3. [`echo`] and [`probe`]: the world's server, and marked traffic from a pod to it
+//! 4. [`oracle`]: the proof that nothing leaves with a wrong source
+//! 5. [`stack`]: all of it together, with the product's programs ([`config`])
+//! 6. [`demo`]: the scenario that `./dev demo` shows; `tests/` are the same as assertions, and much more
+
+pub mod config;
+pub mod daemon;
+pub mod demo;
+pub mod echo;
+pub mod host;
+pub mod hugepages;
+pub mod init;
+pub mod marker;
+pub mod namespaces;
+pub mod oracle;
+pub mod probe;
+pub mod stack;
+pub mod topology;
+pub mod wait;

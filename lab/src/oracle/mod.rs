@@ -1,0 +1,90 @@
+//! The oracle: proves that nothing leaves with a wrong source.
+//!
+//! At every way out of the lab's hosts a program (bpf/oracle.bpf.c) puts each packet into one [`Class`]. It is told which egress IP belongs to
+//! which policy at this time and learns nothing else from the product. Two things must hold whenever the lab is quiet: no packet is in a class
+//! that [`Class::is_red`], and the classes sum up to what the device itself counted, so that none went by unseen.
+
+mod abi;
+mod exit;
+pub mod forge;
+mod report;
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use anyhow::Result;
+
+pub use abi::Class;
+pub use report::{ExitReport, Report};
+
+use crate::namespaces::Namespaces;
+use crate::topology::{GATEWAY_EXTERNAL, GATEWAY_TUNNEL, NODE1, NODE2};
+use abi::ExitKind;
+use exit::Exit;
+
+#[derive(Debug)]
+pub struct Oracle {
+    exits: Vec<Exit>,
+    expected: BTreeMap<Ipv4Addr, Expected>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Expected {
+    pub policy: u32,
+    pub name: String,
+}
+
+impl Oracle {
+    /// Attaches to all exits. They must still be down: a packet before this would be counted by the device alone.
+    pub fn watch(lab: &Namespaces) -> Result<Self> {
+        let (router, underlay) = (lab.host("router")?, lab.host("underlay")?);
+        let exits = vec![
+            Exit::watch(
+                router,
+                "gateway",
+                "gateway ext",
+                ExitKind::GatewayExternal,
+                GATEWAY_EXTERNAL,
+            )?,
+            Exit::watch(
+                underlay,
+                "gateway",
+                "gateway tun",
+                ExitKind::GatewayTunnel,
+                GATEWAY_TUNNEL,
+            )?,
+            Exit::watch(underlay, "node1", "node1", ExitKind::NodeUplink, NODE1.address)?,
+            Exit::watch(underlay, "node2", "node2", ExitKind::NodeUplink, NODE2.address)?,
+        ];
+        Ok(Self { exits, expected: BTreeMap::new() })
+    }
+
+    /// From here on `egress_ip` is the source of this policy's packets. To be called before the policy is applied.
+    pub fn expect(&mut self, egress_ip: Ipv4Addr, policy: u32, name: &str) -> Result<()> {
+        for exit in &self.exits {
+            exit.expect(egress_ip, policy)?;
+        }
+        self.expected.insert(egress_ip, Expected { policy, name: name.to_owned() });
+        Ok(())
+    }
+
+    /// From here on no packet may have this source. To be called after the policy's removal is acknowledged.
+    pub fn forbid(&mut self, egress_ip: Ipv4Addr) -> Result<()> {
+        for exit in &self.exits {
+            exit.forbid(egress_ip)?;
+        }
+        self.expected.remove(&egress_ip);
+        Ok(())
+    }
+
+    #[must_use]
+    pub fn expected(&self) -> Vec<Ipv4Addr> {
+        self.expected.keys().copied().collect()
+    }
+
+    /// What has left so far, once every device's own counter agrees with the classes.
+    pub fn report(&self) -> Result<Report> {
+        let exits: Result<_> = self.exits.iter().map(|exit| exit.report(&self.expected)).collect();
+        Ok(Report { exits: exits?, expected: self.expected.clone() })
+    }
+}

@@ -1,0 +1,221 @@
+//! The whole lab: hosts and cables, the echo server and the oracle; and on top of that, when asked for, the product's programs.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail, ensure};
+use policy::Format;
+
+use crate::config::{self, GATEWAY_API, GATEWAY_CONFIG, NODE_API, NODE_CONFIG, POLICY};
+use crate::daemon::Daemon;
+use crate::echo::seen::Sighting;
+use crate::host::Host;
+use crate::namespaces::{Namespaces, beside, lab_program};
+use crate::oracle::{Oracle, Report};
+use crate::topology::{HOSTS, NODES, Node, WORLD, WORLD_EXCLUDED, open_exits, wire};
+use crate::wait::{PATIENCE, until};
+
+/// No policies, but all that they may speak of.
+pub const SITE: &str = include_str!("../policies/site.yaml");
+pub const PAYMENTS: &str = include_str!("../policies/payments.yaml");
+pub const CRAWLER: &str = include_str!("../policies/crawler.yaml");
+
+/// One file of several documents.
+#[must_use]
+pub fn documents(parts: &[&str]) -> String {
+    parts.join("---\n")
+}
+
+#[derive(Debug)]
+pub struct Lab {
+    /// By name; stopped before the namespaces go.
+    daemons: BTreeMap<String, Daemon>,
+    oracle: Oracle,
+    hugepages: bool,
+    namespaces: Namespaces,
+}
+
+impl Lab {
+    /// Hosts, cables, masquerading nodes, the echo server and the oracle. Nothing of the product runs.
+    pub fn start() -> Result<Self> {
+        let hugepages = std::env::var_os("LAB_NO_HUGEPAGES").is_none();
+        let namespaces = Namespaces::make(&HOSTS, hugepages)?;
+        wire(&namespaces)?;
+        let oracle = Oracle::watch(&namespaces)?;
+        open_exits(&namespaces)?;
+        let mut lab = Self { daemons: BTreeMap::new(), oracle, hugepages, namespaces };
+        let program = lab_program()?.display().to_string();
+        let addresses = [WORLD.to_string(), WORLD_EXCLUDED.to_string()];
+        let echo =
+            lab.host("world")?.daemon("echo", &[&program, "echo", &addresses[0], &addresses[1]])?;
+        lab.daemons.insert("echo".to_owned(), echo);
+        until("the echo server answers", PATIENCE, || lab.seen())?;
+        Ok(lab)
+    }
+
+    pub fn host(&self, name: &str) -> Result<&Host> {
+        self.namespaces.host(name)
+    }
+
+    pub fn hosts(&self) -> impl Iterator<Item = &Host> {
+        self.namespaces.hosts()
+    }
+
+    pub fn daemon(&mut self, name: &str) -> Result<&mut Daemon> {
+        self.daemons.get_mut(name).with_context(|| format!("{name} does not run"))
+    }
+
+    /// Gives the daemon away, for whoever wants to stop or kill it.
+    pub fn take_daemon(&mut self, name: &str) -> Result<Daemon> {
+        self.daemons.remove(name).with_context(|| format!("{name} does not run"))
+    }
+
+    pub fn oracle(&mut self) -> &mut Oracle {
+        &mut self.oracle
+    }
+
+    pub fn report(&self) -> Result<Report> {
+        self.oracle.report()
+    }
+
+    /// What the world saw, the oldest first.
+    pub fn seen(&self) -> Result<Vec<Sighting>> {
+        let url = format!("http://{WORLD}/seen");
+        let text = self.host("world")?.run(&["curl", "-sSf", "-m", "10", &url])?;
+        serde_json::from_str(&text).context("GET /seen")
+    }
+
+    /// Starts the gateway with `policies` as its first set, and waits until it is ready.
+    pub fn start_gateway(&mut self, policies: &str) -> Result<()> {
+        let program = gateway_program()?.display().to_string();
+        let host = self.host("gateway")?;
+        host.write(GATEWAY_CONFIG, &config::gateway(self.hugepages)?)?;
+        host.write(POLICY, policies)?;
+        let daemon =
+            host.daemon("egress-gateway", &[&program, "run", "--config", GATEWAY_CONFIG])?;
+        self.daemons.insert("egress-gateway".to_owned(), daemon);
+        self.expect_policies(policies)?;
+        self.wait_until_ready("egress-gateway", "gateway", GATEWAY_API)
+    }
+
+    /// Starts the redirector of `node`, and waits until it is ready.
+    pub fn start_redirector(&mut self, node: &Node, hook: &str, policies: &str) -> Result<()> {
+        let program = redirector_program()?.display().to_string();
+        let name = redirector(node);
+        let host = self.host(node.name)?;
+        host.write(NODE_CONFIG, &config::node_redirect(node, hook))?;
+        host.write(POLICY, policies)?;
+        let daemon = host.daemon(&name, &[&program, "run", "--config", NODE_CONFIG])?;
+        self.daemons.insert(name.clone(), daemon);
+        self.wait_until_ready(&name, node.name, NODE_API)
+    }
+
+    /// The gateway and a redirector on every node, with the same policies.
+    pub fn start_product(&mut self, policies: &str) -> Result<()> {
+        self.start_gateway(policies)?;
+        NODES.iter().try_for_each(|node| self.start_redirector(node, "auto", policies))
+    }
+
+    /// `egress-gateway …` on the gateway host: its standard output.
+    pub fn gateway_cli(&self, arguments: &[&str]) -> Result<String> {
+        let program = gateway_program()?.display().to_string();
+        self.host("gateway")?.run(&[&[program.as_str()], arguments].concat())
+    }
+
+    /// `node-redirect …` on that node: its standard output.
+    pub fn redirector_cli(&self, node: &Node, arguments: &[&str]) -> Result<String> {
+        let program = redirector_program()?.display().to_string();
+        self.host(node.name)?.run(&[&[program.as_str()], arguments].concat())
+    }
+
+    /// `egress-gateway policy apply`. The oracle learns of added egress IPs before, of removed ones after.
+    pub fn apply_at_gateway(&mut self, policies: &str) -> Result<String> {
+        let file = "/run/egress-gateway/apply.yaml";
+        self.host("gateway")?.write(file, policies)?;
+        self.expect_policies(policies)?;
+        let answer = self.gateway_cli(&["policy", "apply", "-f", file])?;
+        self.forbid_all_but(policies)?;
+        Ok(answer)
+    }
+
+    /// Rewrites the file that the node's redirector watches.
+    pub fn apply_at_node(&self, node: &Node, policies: &str) -> Result<()> {
+        self.host(node.name)?.write(POLICY, policies)
+    }
+
+    fn expect_policies(&mut self, policies: &str) -> Result<()> {
+        for (address, id, name) in egress_ips(policies)? {
+            self.oracle.expect(address, id, &name)?;
+        }
+        Ok(())
+    }
+
+    fn forbid_all_but(&mut self, policies: &str) -> Result<()> {
+        let kept: Vec<Ipv4Addr> = egress_ips(policies)?.into_iter().map(|(ip, ..)| ip).collect();
+        for address in self.oracle.expected() {
+            if !kept.contains(&address) {
+                self.oracle.forbid(address)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn wait_until_ready(&mut self, daemon: &str, host: &str, api: &str) -> Result<()> {
+        let url = format!("{api}/readyz");
+        let ready = until(&format!("{daemon} is ready"), PATIENCE, || {
+            let running = self.daemons.get_mut(daemon).map(Daemon::is_running);
+            ensure!(running.transpose()? == Some(true), "it has ended");
+            self.namespaces.host(host)?.run(&["curl", "-sSf", "-m", "2", &url])
+        });
+        match ready {
+            Ok(_) => Ok(()),
+            Err(error) => bail!("{error:#}\n{}", self.logs()),
+        }
+    }
+
+    /// What all daemons have said, for a test that failed.
+    #[must_use]
+    pub fn logs(&self) -> String {
+        let logs = self.daemons.values().filter(|daemon| daemon.name() != "echo");
+        logs.map(|daemon| format!("--- {}\n{}\n", daemon.name(), daemon.log())).collect()
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.logs());
+        }
+    }
+}
+
+/// The redirector's name among the daemons.
+#[must_use]
+pub fn redirector(node: &Node) -> String {
+    format!("node-redirect.{}", node.name)
+}
+
+pub fn gateway_program() -> Result<PathBuf> {
+    beside("egress-gateway", "EGRESS_GATEWAY_BIN")
+}
+
+pub fn redirector_program() -> Result<PathBuf> {
+    beside("node-redirect", "NODE_REDIRECT_BIN")
+}
+
+/// (egress IP, policy id, policy name) of all policies in these documents.
+pub fn egress_ips(policies: &str) -> Result<Vec<(Ipv4Addr, u32, String)>> {
+    let (set, _) = policy::parse(policies, Format::Yaml)?;
+    let mut all = Vec::new();
+    for policy in &set.policies {
+        for egress in &policy.spec.egress {
+            for address in egress.egress_ips.iter().chain(&egress.draining_ips) {
+                if let IpAddr::V4(address) = address {
+                    all.push((*address, policy.policy_id().get(), policy.name().to_owned()));
+                }
+            }
+        }
+    }
+    Ok(all)
+}

@@ -1,0 +1,231 @@
+//! Who is in the lab, and who is cabled to whom.
+//!
+//! ```text
+//!  pod-a 10.244.1.10 ┐
+//!  pod-b 10.244.1.11 ┴ node1 192.0.2.1 ─┐
+//!                                       ├─ underlay ── router ──── world 198.51.100.10, .20
+//!  pod-c 10.244.2.10 ┬ node2 192.0.2.2 ─┤  192.0.2.254   │ 203.0.113.1
+//!  pod-d 10.244.2.11 ┘                  │                │
+//!                        tun0 192.0.2.10 └─── gateway ────┘ ext0 203.0.113.2
+//! ```
+//!
+//! `underlay` is the switch and router that nodes and gateway tunnel over, `router` the one between this site and the world. The gateway's two
+//! interfaces have no address for the kernel: DPDK speaks there. Without any policy a pod leaves through its node, which masquerades.
+
+use std::fmt::Write;
+use std::net::Ipv4Addr;
+
+use anyhow::Result;
+
+use crate::namespaces::Namespaces;
+
+pub const HOSTS: [&str; 10] = [
+    "underlay", "router", "world", "gateway", "node1", "node2", "pod-a", "pod-b", "pod-c", "pod-d",
+];
+
+pub const GATEWAY_TUNNEL: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
+pub const GATEWAY_EXTERNAL: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 2);
+pub const VXLAN_PORT: u16 = 4790;
+
+/// The echo server's two addresses; the second one is for excluded CIDRs.
+pub const WORLD: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 10);
+pub const WORLD_EXCLUDED: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 20);
+
+/// All pods of all nodes: 10.244.0.0/16.
+pub const POD_NET: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 0);
+pub const POD_MASK: Ipv4Addr = Ipv4Addr::new(255, 255, 0, 0);
+
+#[derive(Clone, Copy, Debug)]
+pub struct Node {
+    pub name: &'static str,
+    pub address: Ipv4Addr,
+    pub pod_cidr: &'static str,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Pod {
+    pub name: &'static str,
+    pub address: Ipv4Addr,
+    pub node: Node,
+}
+
+pub const NODE1: Node =
+    Node { name: "node1", address: Ipv4Addr::new(192, 0, 2, 1), pod_cidr: "10.244.1.0/24" };
+pub const NODE2: Node =
+    Node { name: "node2", address: Ipv4Addr::new(192, 0, 2, 2), pod_cidr: "10.244.2.0/24" };
+
+pub const POD_A: Pod = Pod { name: "pod-a", address: Ipv4Addr::new(10, 244, 1, 10), node: NODE1 };
+pub const POD_B: Pod = Pod { name: "pod-b", address: Ipv4Addr::new(10, 244, 1, 11), node: NODE1 };
+pub const POD_C: Pod = Pod { name: "pod-c", address: Ipv4Addr::new(10, 244, 2, 10), node: NODE2 };
+pub const POD_D: Pod = Pod { name: "pod-d", address: Ipv4Addr::new(10, 244, 2, 11), node: NODE2 };
+
+pub const NODES: [Node; 2] = [NODE1, NODE2];
+pub const PODS: [Pod; 4] = [POD_A, POD_B, POD_C, POD_D];
+
+/// A veth pair. Named after what is at the other end, but for the interfaces that have a name in the product.
+struct Cable(&'static str, &'static str, &'static str, &'static str);
+
+const CABLES: [Cable; 10] = [
+    Cable("underlay", "node1", "node1", "eth0"),
+    Cable("underlay", "node2", "node2", "eth0"),
+    Cable("underlay", "gateway", "gateway", "tun0"),
+    Cable("router", "gateway", "gateway", "ext0"),
+    Cable("router", "underlay", "underlay", "router"),
+    Cable("router", "world", "world", "eth0"),
+    Cable("node1", "veth-pod-a", "pod-a", "eth0"),
+    Cable("node1", "veth-pod-b", "pod-b", "eth0"),
+    Cable("node2", "veth-pod-c", "pod-c", "eth0"),
+    Cable("node2", "veth-pod-d", "pod-d", "eth0"),
+];
+
+/// Forward, without source checks: the ways to the world and back are not the same ones.
+const FORWARDING: &str = "\
+net.ipv4.ip_forward=1
+net.ipv4.conf.all.rp_filter=0
+net.ipv4.conf.default.rp_filter=0
+net.ipv4.conf.all.send_redirects=0
+net.ipv4.conf.default.send_redirects=0
+net.ipv4.icmp_ratelimit=0
+";
+
+/// The kernel stays silent where DPDK speaks.
+const SILENT: &str = "\
+net.ipv6.conf.all.disable_ipv6=1
+net.ipv6.conf.default.disable_ipv6=1
+net.ipv4.conf.all.arp_ignore=8
+";
+
+const UNDERLAY: &str = "\
+link add name switch type bridge mcast_snooping 0
+link set dev node1 master switch
+link set dev node2 master switch
+link set dev gateway master switch
+addr add 192.0.2.254/24 dev switch
+addr add 100.64.0.1/30 dev router
+link set dev switch up
+link set dev router up
+route add default via 100.64.0.2
+";
+
+const ROUTER: &str = "\
+link add name external type bridge mcast_snooping 0
+link set dev gateway master external
+addr add 203.0.113.1/24 dev external
+addr add 100.64.0.2/30 dev underlay
+addr add 198.51.100.1/24 dev world
+link set dev external up
+link set dev underlay up
+link set dev world up
+route add 192.0.2.0/24 via 100.64.0.1
+";
+
+const WORLD_SETUP: &str = "\
+addr add 198.51.100.10/24 dev eth0
+addr add 198.51.100.20/24 dev eth0
+link set dev eth0 up
+route add default via 198.51.100.1
+";
+
+const GATEWAY_SETUP: &str = "\
+link set dev tun0 arp off up
+link set dev ext0 arp off up
+";
+
+/// Lays all cables and gives all addresses. The exits that the oracle watches stay down until [`open_exits`].
+pub fn wire(lab: &Namespaces) -> Result<()> {
+    for host in ["underlay", "router", "node1", "node2"] {
+        lab.host(host)?.run_with_input(&["sysctl", "-qp", "-"], FORWARDING)?;
+    }
+    lab.host("gateway")?.run_with_input(&["sysctl", "-qp", "-"], SILENT)?;
+    for cable in &CABLES {
+        lay(lab, cable)?;
+    }
+    let hosts = [
+        ("underlay", UNDERLAY),
+        ("router", ROUTER),
+        ("world", WORLD_SETUP),
+        ("gateway", GATEWAY_SETUP),
+    ];
+    for (host, commands) in hosts {
+        configure(lab, host, commands)?;
+    }
+    NODES.iter().try_for_each(|node| wire_node(lab, node))?;
+    PODS.iter().try_for_each(|pod| wire_pod(lab, pod))
+}
+
+/// The exits: (host, interface) where what leaves the named host arrives.
+pub const EXITS: [(&str, &str); 4] =
+    [("router", "gateway"), ("underlay", "gateway"), ("underlay", "node1"), ("underlay", "node2")];
+
+/// Lets traffic leave: called when the oracle watches, so that it sees the very first packet.
+pub fn open_exits(lab: &Namespaces) -> Result<()> {
+    EXITS
+        .iter()
+        .try_for_each(|(host, device)| configure(lab, host, &format!("link set dev {device} up")))
+}
+
+fn lay(lab: &Namespaces, Cable(host, device, peer_host, peer): &Cable) -> Result<()> {
+    let peer_pid = lab.host(peer_host)?.inner_pid();
+    let add = format!("link add name {device} type veth peer name {peer} netns {peer_pid}");
+    configure(lab, host, &add)?;
+    if peer_host.starts_with("pod") {
+        // as in a cluster: pods send large segments and leave checksums to the device
+        return Ok(());
+    }
+    // af_packet hands frames to DPDK as they are: whole, and with their checksums
+    for (host, device) in [(host, device), (peer_host, peer)] {
+        let off = ["tx", "off", "tso", "off", "gso", "off", "gro", "off"];
+        lab.host(host)?.run(&[["ethtool", "-K", device].as_slice(), &off].concat())?;
+    }
+    Ok(())
+}
+
+fn wire_node(lab: &Namespaces, node: &Node) -> Result<()> {
+    let mut commands = format!("addr add {}/24 dev eth0\nlink set dev eth0 up\n", node.address);
+    commands += "route add default via 192.0.2.254\n";
+    for other in NODES.iter().filter(|other| other.name != node.name) {
+        writeln!(commands, "route add {} via {}", other.pod_cidr, other.address)?;
+    }
+    configure(lab, node.name, &commands)?;
+    let masquerade = format!(
+        "table ip lab {{
+            chain postrouting {{
+                type nat hook postrouting priority srcnat;
+                oifname eth0 ip saddr {} ip daddr != {{ {POD_NET}/16, 192.0.2.0/24 }} masquerade
+            }}
+        }}",
+        node.pod_cidr
+    );
+    lab.host(node.name)?.run_with_input(&["nft", "-f", "-"], &masquerade)
+}
+
+/// As Calico does: a point-to-point link, where the node answers ARP for the pod's gateway, 169.254.1.1.
+fn wire_pod(lab: &Namespaces, pod: &Pod) -> Result<()> {
+    let veth = format!("veth-{}", pod.name);
+    configure(
+        lab,
+        pod.node.name,
+        &format!("link set dev {veth} up\nroute add {}/32 dev {veth}", pod.address),
+    )?;
+    lab.host(pod.node.name)?.run(&[
+        "sysctl",
+        "-q",
+        &format!("net.ipv4.conf.{veth}.proxy_arp=1"),
+        &format!("net.ipv4.neigh.{veth}.proxy_delay=0"),
+    ])?;
+    configure(
+        lab,
+        pod.name,
+        &format!(
+            "addr add {}/32 dev eth0
+             link set dev eth0 up
+             route add 169.254.1.1 dev eth0 scope link
+             route add default via 169.254.1.1 dev eth0",
+            pod.address
+        ),
+    )
+}
+
+fn configure(lab: &Namespaces, host: &str, commands: &str) -> Result<()> {
+    lab.host(host)?.run_with_input(&["ip", "-batch", "-"], commands)
+}
