@@ -103,6 +103,8 @@ impl Agent {
         };
         let host = Host::read(&agent.netlink.handle).await?;
         agent.sync_tables(&host)?;
+        // An agent that was killed between two steps may have left flows that no later plan would touch.
+        sync::raise_generation(&agent.shared.maps)?;
         agent.ensure_tunnel(&host).await?;
         agent.detach_unwanted(&host)?;
         agent.attach_interfaces(&host);

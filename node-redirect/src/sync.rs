@@ -186,7 +186,8 @@ fn octets<V: Copy, W>(entries: &[(Ipv4Addr, V)], value: impl Fn(V) -> W) -> Vec<
     entries.iter().map(|(address, v)| (address.octets(), value(*v))).collect()
 }
 
-fn raise_generation(maps: &Maps) -> Result<()> {
+/// Every flow that the pod opened is decided anew with its next packet.
+pub fn raise_generation(maps: &Maps) -> Result<()> {
     let settings = maps.settings()?;
     let generation = settings.generation.wrapping_add(1);
     maps.settings.set(&0, &abi::Settings { generation, ..settings })
