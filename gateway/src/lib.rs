@@ -15,6 +15,8 @@
 //! loop. `dpdk` is the only folder with `unsafe`. `control` may block and allocate; nothing in the
 //! other folders may.
 
+pub mod config;
+pub mod control;
 pub mod datapath;
 #[cfg(feature = "dpdk")]
 pub mod dpdk;
@@ -23,5 +25,7 @@ pub mod nat;
 // knows nothing of DPDK, so that `nat` can use it in a build without libdpdk.
 #[path = "dpdk/prefetch.rs"]
 mod prefetch;
+#[cfg(feature = "dpdk")]
+pub mod run;
 pub mod verdict;
 pub mod wire;

@@ -44,3 +44,26 @@ pub trait PacketIo {
     /// An empty packet; `None` when the pool is.
     fn alloc(&mut self) -> Option<Self::Buf>;
 }
+
+/// A port as the control side sees it: readable from any thread, beside the polling workers.
+pub trait PortWatch: Send + Sync + std::fmt::Debug {
+    fn stats(&self) -> PortStats;
+
+    /// Whether the link is up, as the driver knows it.
+    fn link_is_up(&self) -> bool;
+}
+
+/// The device's own counters since start, all queues together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PortStats {
+    pub rx_packets: u64,
+    pub rx_bytes: u64,
+    pub tx_packets: u64,
+    pub tx_bytes: u64,
+    /// Dropped by the device because no worker fetched them in time.
+    pub rx_missed: u64,
+    pub rx_errors: u64,
+    pub tx_errors: u64,
+    /// Receive buffers that the pool did not have.
+    pub rx_no_buffer: u64,
+}

@@ -12,6 +12,7 @@ pub mod config;
 pub mod counters;
 pub mod guard;
 pub mod icmp;
+pub mod idle;
 pub mod io;
 pub mod memory_io;
 pub mod neighbour;

@@ -4,9 +4,10 @@
 //! and is worked off a bounded number of slots per turn; the answer's memory was allocated by whoever
 //! asked.
 
-use crate::nat::{Nat, Protocol, SessionId, SessionView};
+use crate::nat::{Nat, PolicyTable, Protocol, SessionId, SessionView};
+use arrayvec::ArrayVec;
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
-use std::net::Ipv4Addr;
+use std::{net::Ipv4Addr, sync::Arc};
 
 /// Session slots looked at per turn: some 10 µs where all of them miss the cache.
 const SLOTS_PER_TURN: u32 = 128;
@@ -39,10 +40,18 @@ impl SessionFilter {
 /// What a worker is asked to do.
 #[derive(Debug)]
 pub enum Request {
-    /// Show sessions from slot `from` on, until `page` is at its capacity.
-    List { filter: SessionFilter, from: u32, page: Vec<SessionView>, reply: Sender<Page> },
+    /// Show up to `limit` sessions from slot `from` on, in `page`, which has room for them.
+    List {
+        filter: SessionFilter,
+        from: u32,
+        limit: usize,
+        page: Vec<SessionView>,
+        reply: Sender<Page>,
+    },
     /// End all sessions that fit; the answer is their number.
     Flush { filter: SessionFilter, reply: Sender<u64> },
+    /// How many sessions would these policies keep, how many cut?
+    Assess { policies: Arc<PolicyTable>, reply: Sender<(u64, u64)> },
 }
 
 /// Sessions, and where the next page begins (`None`: this was the last).
@@ -61,8 +70,10 @@ pub struct Requests {
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Progress {
+    /// The slot to go on with.
     next: u32,
-    flushed: u64,
+    /// Sessions that fit (were flushed, would be kept), and that did not.
+    counted: (u64, u64),
 }
 
 impl Requests {
@@ -72,68 +83,84 @@ impl Requests {
 
     /// Goes on with the current request, or takes the next one.
     pub fn turn(&mut self, nat: &mut Nat) {
-        if self.current.is_none() {
-            match self.channel.try_recv() {
+        let (request, progress) = match self.current.take() {
+            Some(current) => current,
+            None => match self.channel.try_recv() {
                 Ok(request) => {
-                    let next = match &request {
-                        Request::List { from, .. } => *from,
-                        Request::Flush { .. } => 0,
-                    };
-                    self.current = Some((request, Progress { next, flushed: 0 }));
+                    let progress = Progress { next: request.first_slot(), counted: (0, 0) };
+                    (request, progress)
                 }
                 Err(TryRecvError::Empty | TryRecvError::Disconnected) => return,
-            }
-        }
-        if let Some((request, progress)) = self.current.take() {
-            self.current = advance(request, progress, nat);
-        }
+            },
+        };
+        self.current = request.advance(progress, nat);
     }
 }
 
-/// A few slots' worth of work; `None` when the request is answered. An asker that went away is no
-/// error: its answer is dropped.
-fn advance(request: Request, mut progress: Progress, nat: &mut Nat) -> Option<(Request, Progress)> {
-    match request {
-        Request::List { filter, from, mut page, reply } => {
-            let limit = page.capacity();
-            let next = nat.visit(progress.next, SLOTS_PER_TURN, |_, session| {
-                if page.len() < limit && filter.fits(&session) {
-                    page.push(session);
-                }
-                page.len() < limit
-            });
-            match next {
-                Some(next) if page.len() < limit => {
-                    progress.next = next;
-                    Some((Request::List { filter, from, page, reply }, progress))
-                }
-                next => {
-                    let _ = reply.try_send(Page { sessions: page, next });
-                    None
-                }
-            }
+impl Request {
+    fn first_slot(&self) -> u32 {
+        match self {
+            Request::List { from, .. } => *from,
+            Request::Flush { .. } | Request::Assess { .. } => 0,
         }
-        Request::Flush { filter, reply } => {
-            let mut fitting = arrayvec::ArrayVec::<SessionId, { SLOTS_PER_TURN as usize }>::new();
-            let next = nat.visit(progress.next, SLOTS_PER_TURN, |id, session| {
-                if filter.fits(&session) {
-                    fitting.push(id);
-                }
-                true
-            });
-            progress.flushed += fitting.len() as u64;
-            for id in fitting {
-                nat.flush(id);
+    }
+
+    /// A few slots' worth of work; `None` when the request is answered. An asker that went away is no
+    /// error: its answer is dropped.
+    fn advance(mut self, mut progress: Progress, nat: &mut Nat) -> Option<(Self, Progress)> {
+        let next = match &mut self {
+            Request::List { filter, limit, page, .. } => {
+                nat.visit(progress.next, SLOTS_PER_TURN, |_, session| {
+                    if filter.fits(&session) {
+                        page.push(session);
+                    }
+                    page.len() < *limit
+                })
             }
-            match next {
-                Some(next) => {
-                    progress.next = next;
-                    Some((Request::Flush { filter, reply }, progress))
+            Request::Flush { filter, .. } => {
+                let mut fitting = ArrayVec::<SessionId, { SLOTS_PER_TURN as usize }>::new();
+                let next = nat.visit(progress.next, SLOTS_PER_TURN, |id, session| {
+                    if filter.fits(&session) {
+                        fitting.push(id);
+                    }
+                    true
+                });
+                progress.counted.0 += fitting.len() as u64;
+                for id in fitting {
+                    nat.flush(id);
                 }
-                None => {
-                    let _ = reply.try_send(progress.flushed);
-                    None
-                }
+                next
+            }
+            Request::Assess { policies, .. } => {
+                let counted = &mut progress.counted;
+                nat.visit(progress.next, SLOTS_PER_TURN, |_, session| {
+                    match policies.allows(&session) {
+                        true => counted.0 += 1,
+                        false => counted.1 += 1,
+                    }
+                    true
+                })
+            }
+        };
+        match (self, next) {
+            (Request::List { page: sessions, limit, reply, .. }, next)
+                if next.is_none() || sessions.len() >= limit =>
+            {
+                let _ = reply.try_send(Page { sessions, next });
+                None
+            }
+            (Request::Flush { reply, .. }, None) => {
+                let _ = reply.try_send(progress.counted.0);
+                None
+            }
+            // Whoever asked holds the policies too, so that they are not freed here.
+            (Request::Assess { reply, .. }, None) => {
+                let _ = reply.try_send(progress.counted);
+                None
+            }
+            (request, next) => {
+                progress.next = next.unwrap_or(u32::MAX);
+                Some((request, progress))
             }
         }
     }

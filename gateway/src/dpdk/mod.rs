@@ -29,6 +29,6 @@ pub use io::DpdkIo;
 pub use lcore::LcoreHandle;
 pub use mbuf::Mbuf;
 pub use mempool::Mempool;
-pub use port::{Port, PortStats, PortWatch};
+pub use port::{DpdkPortWatch, Port};
 pub use queue::{RxQueue, TxQueue};
 pub use ring::{RingReceiver, RingSender, ring};

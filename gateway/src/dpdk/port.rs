@@ -6,7 +6,10 @@ use super::{
     mempool::Mempool,
     queue::{RxQueue, TxQueue},
 };
-use crate::wire::MacAddress;
+use crate::{
+    datapath::io::{PortStats, PortWatch},
+    wire::MacAddress,
+};
 use dpdk_sys::{rte_eth_conf, rte_eth_dev_info, rte_eth_link, rte_eth_stats, rte_ether_addr};
 use std::{ffi::CString, sync::Arc};
 
@@ -25,24 +28,9 @@ pub(super) struct OpenPort {
     device: String,
 }
 
-/// The port's own counters since start, all queues together.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PortStats {
-    pub rx_packets: u64,
-    pub rx_bytes: u64,
-    pub tx_packets: u64,
-    pub tx_bytes: u64,
-    /// Dropped by the device because no worker fetched them in time.
-    pub rx_missed: u64,
-    pub rx_errors: u64,
-    pub tx_errors: u64,
-    /// Receive buffers that the pool did not have.
-    pub rx_no_buffer: u64,
-}
-
 /// Reads a port's state from any thread; keeps the port open.
 #[derive(Clone, Debug)]
-pub struct PortWatch(Arc<OpenPort>);
+pub struct DpdkPortWatch(Arc<OpenPort>);
 
 const DESCRIPTORS: u16 = 1024;
 
@@ -90,7 +78,7 @@ impl Port {
         queues: u16,
         pool: &Mempool,
         mtu: u16,
-    ) -> Result<(Vec<(RxQueue, TxQueue)>, PortWatch), DpdkError> {
+    ) -> Result<(Vec<(RxQueue, TxQueue)>, DpdkPortWatch), DpdkError> {
         let OpenPort { id, device } = &*self.open;
         let id = *id;
         self.check_limits(queues, mtu)?;
@@ -132,7 +120,7 @@ impl Port {
                 TxQueue::new(Arc::clone(&self.open), queue),
             )
         };
-        Ok(((0..queues).map(pair).collect(), PortWatch(Arc::clone(&self.open))))
+        Ok(((0..queues).map(pair).collect(), DpdkPortWatch(Arc::clone(&self.open))))
     }
 
     /// An error that says which limit of the device is passed; DPDK's own says only that one is.
@@ -172,8 +160,8 @@ impl Drop for OpenPort {
     }
 }
 
-impl PortWatch {
-    pub fn stats(&self) -> PortStats {
+impl PortWatch for DpdkPortWatch {
+    fn stats(&self) -> PortStats {
         let mut raw = rte_eth_stats::default();
         // SAFETY: the port is open while `self` is; the numbers are ours to be written. Reading
         // counters beside polling lcores is allowed.
@@ -193,8 +181,7 @@ impl PortWatch {
         }
     }
 
-    /// Whether the link is up, as the driver knows it.
-    pub fn link_is_up(&self) -> bool {
+    fn link_is_up(&self) -> bool {
         let mut link = rte_eth_link::default();
         // SAFETY: the port is open while `self` is; link is ours to be written.
         let code = unsafe { dpdk_sys::rte_eth_link_get_nowait(self.0.id, &mut link) };

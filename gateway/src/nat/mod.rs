@@ -29,7 +29,7 @@ pub mod session;
 mod table;
 mod tcp_state;
 mod time;
-mod timeouts;
+pub mod timeouts;
 mod wheel;
 
 pub use address_set::AddressSet;
@@ -184,13 +184,12 @@ impl Nat {
     /// True while the session's policy is here and still has its egress IP, and its node may still
     /// send for its pod. Then the session is of the current epoch.
     fn still_allowed(&mut self, id: SessionId, policies: &PolicyTable) -> bool {
-        let session = self.table.session_mut(id);
-        if session.epoch == policies.epoch() {
+        if self.table.session(id).epoch == policies.epoch() {
             return true;
         }
-        let allowed = policies.allows(session);
+        let allowed = policies.allows(&self.table.view(id));
         if allowed {
-            session.epoch = policies.epoch();
+            self.table.session_mut(id).epoch = policies.epoch();
         }
         allowed
     }

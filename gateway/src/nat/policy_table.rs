@@ -3,7 +3,7 @@
 //! A packet of a known session needs one comparison (its epoch); these tables are asked when a
 //! session begins or the policies changed.
 
-use super::{AddressSet, egress_ip, session::Session};
+use super::{AddressSet, SessionView, egress_ip};
 use crate::verdict::DropReason;
 use ipnet::Ipv4Net;
 use std::{collections::HashMap, net::Ipv4Addr};
@@ -17,7 +17,7 @@ pub struct PolicyTable {
     own_addresses: Vec<Ipv4Addr>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PolicyEntry {
     pub name: String,
     /// Where new sessions may begin.
@@ -117,9 +117,9 @@ impl PolicyTable {
     }
 
     /// Whether a session that began under older policies may go on.
-    pub(super) fn allows(&self, session: &Session) -> bool {
-        self.has_egress_ip(session.policy, session.external_address)
-            && self.check_source(session.vtep, session.internal_address).is_ok()
-            && self.check_destination(session.remote_address).is_ok()
+    pub fn allows(&self, session: &SessionView) -> bool {
+        self.has_egress_ip(session.policy, session.external.address)
+            && self.check_source(session.vtep, session.internal.address).is_ok()
+            && self.check_destination(session.remote.address).is_ok()
     }
 }

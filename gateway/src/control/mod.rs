@@ -1,0 +1,33 @@
+//! What may block and allocate: policies, HTTP, metrics. It talks to the workers through published
+//! snapshots, bounded channels and counters, and never waits inside them.
+//!
+//! - [`policies`]: documents → validated → published → acknowledged by every worker; [`state_dir`]
+//!   keeps the accepted set over a restart
+//! - [`sessions`]: asks the workers for sessions
+//! - [`http`], [`metrics`]: the API
+
+pub mod http;
+pub mod listener;
+pub mod policies;
+pub mod sessions;
+pub mod state_dir;
+pub mod workers;
+
+pub use policies::{Applied, ApplyError, PolicyStore};
+pub use workers::{PortHandle, WorkerHandle};
+
+use crate::{config::Config, datapath::DatapathConfig};
+use std::{sync::Arc, time::Instant};
+
+/// The running gateway, as the control side sees it.
+#[derive(Debug)]
+pub struct Gateway {
+    pub config: Config,
+    pub datapath: Arc<DatapathConfig>,
+    pub workers: Vec<WorkerHandle>,
+    /// Tunnel and external, in the order of [`crate::verdict::Side`].
+    pub ports: [PortHandle; 2],
+    pub policies: PolicyStore,
+    /// Zero of [`crate::nat::Tick`].
+    pub started: Instant,
+}

@@ -1,0 +1,102 @@
+//! Sessions of all workers, page by page.
+
+use super::WorkerHandle;
+use crate::{
+    datapath::request::{Page, Request, SessionFilter},
+    nat::SessionView,
+};
+use std::{fmt, str::FromStr, time::Duration};
+
+/// The most sessions in one page.
+pub const MAX_PAGE: usize = 10_000;
+/// A worker with ten million sessions looks at all of them in well under this.
+const ANSWER: Duration = Duration::from_secs(30);
+
+/// Where a list goes on: a worker and a slot of its table. Sessions that begin or end while a list is
+/// read may be missed; none is shown twice unless it ended and began anew.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cursor {
+    worker: usize,
+    slot: u32,
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.worker, self.slot)
+    }
+}
+
+/// Not of the form that a list gave out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a cursor: take the value of \"next\" from the page before")]
+pub struct BadCursor;
+
+impl FromStr for Cursor {
+    type Err = BadCursor;
+
+    fn from_str(text: &str) -> Result<Self, BadCursor> {
+        let (worker, slot) = text.split_once('-').ok_or(BadCursor)?;
+        let worker = worker.parse().map_err(|_| BadCursor)?;
+        Ok(Cursor { worker, slot: slot.parse().map_err(|_| BadCursor)? })
+    }
+}
+
+/// A worker did not answer in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("worker {0} does not answer: it may be stuck")]
+pub struct Silent(pub usize);
+
+/// Sessions with the id of their worker.
+pub type Sessions = Vec<(usize, SessionView)>;
+
+/// Up to `limit` sessions from `from` on. Blocks.
+pub fn list(
+    workers: &[WorkerHandle],
+    filter: SessionFilter,
+    limit: usize,
+    from: Cursor,
+) -> Result<(Sessions, Option<Cursor>), Silent> {
+    let limit = limit.clamp(1, MAX_PAGE);
+    let mut sessions = Sessions::new();
+    let mut cursor = from;
+    while let Some(worker) = workers.get(cursor.worker) {
+        let room = limit - sessions.len();
+        let page = Vec::with_capacity(room);
+        let Page { sessions: found, next } = ask(worker, |reply| Request::List {
+            filter,
+            from: cursor.slot,
+            limit: room,
+            page,
+            reply,
+        })?;
+        sessions.extend(found.into_iter().map(|session| (worker.id, session)));
+        cursor = match next {
+            Some(slot) => Cursor { slot, ..cursor },
+            None => Cursor { worker: cursor.worker + 1, slot: 0 },
+        };
+        if sessions.len() >= limit {
+            break;
+        }
+    }
+    let more = cursor.worker < workers.len();
+    Ok((sessions, more.then_some(cursor)))
+}
+
+/// Ends all sessions that fit; returns how many. Blocks.
+pub fn flush(workers: &[WorkerHandle], filter: SessionFilter) -> Result<u64, Silent> {
+    let mut flushed = 0;
+    for worker in workers {
+        flushed += ask(worker, |reply| Request::Flush { filter, reply })?;
+    }
+    Ok(flushed)
+}
+
+fn ask<T>(
+    worker: &WorkerHandle,
+    request: impl FnOnce(crossbeam_channel::Sender<T>) -> Request,
+) -> Result<T, Silent> {
+    let (reply, answer) = crossbeam_channel::bounded(1);
+    let silent = Silent(worker.id);
+    worker.requests.send_timeout(request(reply), ANSWER).map_err(|_| silent)?;
+    answer.recv_timeout(ANSWER).map_err(|_| silent)
+}
