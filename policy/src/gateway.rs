@@ -15,6 +15,8 @@ pub struct GatewayLimits {
     pub egress_prefixes: Vec<IpNet>,
     /// The addresses of the gateway's ports, which are nobody's egress IPs.
     pub own_addresses: Vec<IpAddr>,
+    /// The routers that the ports send to. Claiming one's address would take it from the network.
+    pub next_hops: Vec<IpAddr>,
 }
 
 /// The documents as one gateway sees them.
@@ -134,6 +136,10 @@ fn check_egress_ips(
 fn objection(address: IpAddr, limits: &GatewayLimits) -> Option<(String, String)> {
     if limits.own_addresses.contains(&address) {
         let reason = format!("{address} is an address of the gateway's own ports");
+        return Some((reason, "choose another address of its egress_prefixes".to_owned()));
+    }
+    if limits.next_hops.contains(&address) {
+        let reason = format!("{address} is the address of a router that the gateway sends to");
         return Some((reason, "choose another address of its egress_prefixes".to_owned()));
     }
     if limits.egress_prefixes.iter().any(|prefix| prefix.contains(&address)) {

@@ -46,3 +46,4 @@ pub use node::{NodeGateway, NodePolicies, NodePolicy, SetId, compile_node};
 pub use parse::{Format, MAX_BYTES, parse};
 pub use precedence::{Action, PolicyMap};
 pub use selector::{LabelSelector, Operator, Requirement, Selector};
+pub use values::is_name;

@@ -107,7 +107,7 @@ fn unusable_class(address: IpAddr) -> Option<&'static str> {
 /// The name of a cluster-scoped object: a DNS-1123 subdomain.
 pub(crate) fn name(value: &Value<'_>, report: &mut Report<'_>) -> Option<String> {
     let text = value.text(report)?;
-    if text.len() <= 253 && text.split('.').all(is_dns_label) {
+    if is_name(text) {
         return Some(text.to_owned());
     }
     let hint = "lower-case letters, digits, '-' and '.', at most 253, \
@@ -126,6 +126,11 @@ pub(crate) fn namespace(value: &Value<'_>, report: &mut Report<'_>) -> Option<St
                 beginning and ending with a letter or digit";
     report.error(&value.path, format!("{text:?} is not a DNS-1123 label"), hint);
     None
+}
+
+/// Whether this can be the name of a document: a DNS-1123 subdomain.
+pub fn is_name(text: &str) -> bool {
+    text.len() <= 253 && text.split('.').all(is_dns_label)
 }
 
 fn is_dns_label(text: &str) -> bool {
@@ -171,8 +176,7 @@ pub(crate) fn check_label_key(key: &str, path: &str, report: &mut Report<'_>) {
         Some((prefix, name)) => (Some(prefix), name),
         None => (None, key),
     };
-    let prefix_is_good =
-        prefix.is_none_or(|prefix| prefix.len() <= 253 && prefix.split('.').all(is_dns_label));
+    let prefix_is_good = prefix.is_none_or(is_name);
     if !prefix_is_good || name.is_empty() || !is_label_text(name) {
         let hint = "write it as name or as example.com/name; a name has at most 63 letters, \
                     digits, '-', '_' and '.'";

@@ -60,6 +60,7 @@ fn limits() -> GatewayLimits {
     GatewayLimits {
         egress_prefixes: nets(&["203.0.113.16/28"]),
         own_addresses: vec![ip("192.0.2.10"), ip("203.0.113.2")],
+        next_hops: vec![ip("203.0.113.30")],
     }
 }
 
@@ -84,7 +85,7 @@ fn a_gateway_takes_its_own_part_of_each_policy() {
 #[test]
 fn a_gateway_refuses_what_it_cannot_send_from() {
     let spec = spec_with(
-        "egress: [{gateway: gw-a, egressIPs: [203.0.113.16, 203.0.113.2], \
+        "egress: [{gateway: gw-a, egressIPs: [203.0.113.16, 203.0.113.2, 203.0.113.30], \
          drainingIPs: [203.0.113.32]}]",
     );
     let gateway = GATEWAY.replace("192.0.2.10", "192.0.2.12");
@@ -99,6 +100,7 @@ fn a_gateway_refuses_what_it_cannot_send_from() {
     let expected = [
         "EgressGateway/gw-a.spec.tunnelAddress: 192.0.2.12 is not an address of this gateway's ports",
         "EgressPolicy/p.spec.egress[0].egressIPs[1]: 203.0.113.2 is an address of the gateway's own ports",
+        "EgressPolicy/p.spec.egress[0].egressIPs[2]: 203.0.113.30 is the address of a router that the gateway sends to",
         "EgressPolicy/p.spec.egress[0].drainingIPs[0]: 203.0.113.32 is outside the gateway's egress_prefixes",
     ];
     assert_eq!(said, expected.map(|text| (text.to_owned(), false)));

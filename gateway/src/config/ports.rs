@@ -1,6 +1,6 @@
 //! `[ports.tunnel]` and `[ports.external]`: the two NIC sides.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
@@ -32,8 +32,8 @@ pub struct PortConfig {
     pub addresses_v4: Vec<Ipv4Net>,
     pub addresses_v6: Vec<Ipv6Net>,
     /// Next hops for what is not on-link; they are.
-    pub gateways_v4: Vec<std::net::Ipv4Addr>,
-    pub gateways_v6: Vec<std::net::Ipv6Addr>,
+    pub gateways_v4: Vec<Ipv4Addr>,
+    pub gateways_v6: Vec<Ipv6Addr>,
     /// Of the port itself: the longest IP packet that it sends or takes.
     pub mtu: u16,
     /// 0: untagged.
@@ -189,7 +189,7 @@ fn unusable_class(address: IpAddr) -> Option<&'static str> {
         _ if address.is_unspecified() => Some("the unspecified address"),
         _ if address.is_loopback() => Some("a loopback address"),
         _ if address.is_multicast() => Some("a multicast address"),
-        _ if address == std::net::Ipv4Addr::BROADCAST => Some("the broadcast address"),
+        _ if address == Ipv4Addr::BROADCAST => Some("the broadcast address"),
         IpAddr::V4(_) | IpAddr::V6(_) => None,
     }
 }
