@@ -118,6 +118,7 @@ pub struct NodeSpec {
     #[serde(rename = "podCIDRs", skip_serializing_if = "Vec::is_empty")]
     pub pod_cidrs: Vec<IpNet>,
     pub source_check: SourceCheck,
+    /// The ranges of all pods of the cluster. Never redirected, like `podCIDRs`.
     #[serde(rename = "clusterCIDRs", skip_serializing_if = "Vec::is_empty")]
     pub cluster_cidrs: Vec<IpNet>,
 }

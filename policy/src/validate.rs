@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use crate::error::{Errors, PolicyError};
 use crate::id::PolicyId;
 use crate::reader::Report;
+use crate::values::is_name;
 
 /// Something a document says that concerns others, and where it says so.
 #[derive(Debug)]
@@ -126,7 +127,8 @@ fn unknown(
 ) {
     const SHOWN: usize = 5;
     for claim in references.iter().filter(|claim| !known.contains(&claim.value)) {
-        let names: Vec<&str> = known.iter().take(SHOWN).map(String::as_str).collect();
+        let good = known.iter().map(String::as_str).filter(|name| is_name(name));
+        let names: Vec<&str> = good.take(SHOWN).collect();
         let more = if known.len() > SHOWN { ", …" } else { "" };
         let hint = match names.as_slice() {
             [] => format!("add a document of kind {kind}"),

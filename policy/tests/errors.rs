@@ -331,7 +331,7 @@ fn mistakes_in_what_documents_share() {
         ),
         (
             GATEWAY.replace("gw-a", &"a".repeat(254)),
-            &format!("EgressGateway/{}", "a".repeat(254)),
+            "document 1",
             ".metadata.name",
             "DNS-1123",
             "253",
@@ -422,13 +422,6 @@ fn mistakes_in_gateways_nodes_and_endpoints() {
             "sourceCheck",
             "not known here",
             "NodeCIDR, ClusterCIDR",
-        ),
-        (
-            node("tunnelAddress: 192.0.2.1, podCIDRs: [10.0.0.0/8], clusterCIDRs: [10.0.0.0/8]"),
-            "EgressNode/node1",
-            "clusterCIDRs",
-            "no effect",
-            "ClusterCIDR",
         ),
         (endpoint("ips: []"), "EgressEndpoint/shop/pod-a", "ips", "at least one item", ""),
         (

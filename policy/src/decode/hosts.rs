@@ -1,10 +1,11 @@
 //! The specs of gateways, nodes and endpoints.
 
+use std::net::IpAddr;
+
 use crate::document::{EndpointSpec, GatewaySpec, NodeSpec, SourceCheck};
 use crate::reader::{Fields, Report, Value};
 use crate::validate::Claims;
 use crate::values::{cidr, distinct, host_address};
-use std::net::IpAddr;
 
 pub(super) fn gateway(
     value: &Value<'_>,
@@ -40,10 +41,6 @@ pub(super) fn node(
     };
     let pod_cidrs = list("podCIDRs", SourceCheck::NodeCIDR);
     let cluster_cidrs = list("clusterCIDRs", SourceCheck::ClusterCIDR);
-    if source_check == Some(SourceCheck::NodeCIDR) && fields.optional("clusterCIDRs").is_some() {
-        let reason = "has no effect with sourceCheck: NodeCIDR";
-        report.error(fields.path_of("clusterCIDRs"), reason, "remove it, or set ClusterCIDR");
-    }
     Some(NodeSpec {
         tunnel_address: tunnel_address?,
         pod_cidrs,

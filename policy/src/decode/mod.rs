@@ -84,9 +84,12 @@ fn head<'t>(root: &Value<'t>, report: &mut Report<'_>) -> Option<Head<'t>> {
     let fields = root.map(report)?;
     let kind = known_kind(&fields);
     let name = fields.text_in("metadata", "name");
-    if let (Some(kind), Some(name)) = (kind, name) {
-        let namespace = (kind == EndpointSpec::KIND)
-            .then(|| fields.text_in("metadata", "namespace").unwrap_or(DEFAULT_NAMESPACE));
+    // What is no name at all stays out of every message about the document.
+    let is_short = |text: &&str| text.len() <= 253;
+    if let (Some(kind), Some(name)) = (kind, name.filter(is_short)) {
+        let namespace = (kind == EndpointSpec::KIND).then(|| {
+            fields.text_in("metadata", "namespace").filter(is_short).unwrap_or(DEFAULT_NAMESPACE)
+        });
         report.document = reference(kind, namespace, name);
     }
 
