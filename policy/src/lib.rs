@@ -14,7 +14,8 @@
 //! 4. [`error`]: what is told to whoever wrote a document
 //! 5. `parse`: text to [`PolicySet`]; `tree` is syntax, `reader` walks it, `decode` reads a document
 //!    and `values` its addresses and names
-//! 6. `validate`: what documents must agree on; `warnings`: what may have been meant differently
+//! 6. `validate`: what documents must agree on; `warnings`: what may have been meant differently,
+//!    with `cover` to ask many networks about many
 //! 7. `selection`: which policies select a pod; `precedence`: which of them wins a destination
 //! 8. [`gateway`] and [`node`]: what each side takes from the set
 
