@@ -73,7 +73,8 @@ pub fn run(config: Config) -> Result<()> {
         workers.push(handle);
     }
 
-    let gateway = Arc::new(Gateway { config, datapath, workers, ports: handles, policies, started });
+    let gateway =
+        Arc::new(Gateway { config, datapath, workers, ports: handles, policies, started });
     let served = http::run_until_signal(&gateway, listener);
     info!("stopping");
     stop.store(true, Ordering::Relaxed);
@@ -156,7 +157,11 @@ fn is_pci(device: &str) -> bool {
 fn check_device(key: &str, device: &str) -> Result<()> {
     if is_pci(device) {
         let address = device.split(',').next().unwrap_or_default();
-        let full = if address.matches(':').count() == 1 { format!("0000:{address}") } else { address.into() };
+        let full = if address.matches(':').count() == 1 {
+            format!("0000:{address}")
+        } else {
+            address.into()
+        };
         if !Path::new("/sys/bus/pci/devices").join(&full).exists() {
             bail!("{key}: there is no PCI device {full} (list them: dpdk-devbind.py --status)");
         }
@@ -230,23 +235,23 @@ struct StartedPort {
 
 fn start_ports(eal: &Eal, config: &Config) -> Result<[StartedPort; 2]> {
     let [tunnel, external] = [&config.tunnel.port, &config.external.port];
-    let ports =
-        [Port::probe(eal, &tunnel.device)?, Port::probe(eal, &external.device)?];
+    let ports = [Port::probe(eal, &tunnel.device)?, Port::probe(eal, &external.device)?];
     let mtu = tunnel.mtu.max(external.mtu);
     // A frame with its L2 header in one buffer, whatever the MTU.
     let room = SMALLEST_BUFFER.max(mtu + 128);
     let pool = Mempool::new(eal, BUFFERS, room, ports[0].socket())?;
     let workers = config.workers.cores.len() as u16;
-    let mut started = ports.into_iter().zip([(Side::Tunnel, tunnel), (Side::External, external)]).map(
-        |(port, (side, settings))| -> Result<StartedPort> {
+    let mut started = ports
+        .into_iter()
+        .zip([(Side::Tunnel, tunnel), (Side::External, external)])
+        .map(|(port, (side, settings))| -> Result<StartedPort> {
             let mac = port.mac();
             let (queues, watch) = port.start(workers, &pool, settings.mtu)?;
             info!(%side, device = settings.device, %mac, mtu = settings.mtu, "port is up");
             let device = settings.device.clone();
             let handle = PortHandle { side, device, mac, watch: Box::new(watch) };
             Ok(StartedPort { queues, handle, pool })
-        },
-    );
+        });
     match (started.next(), started.next()) {
         (Some(tunnel), Some(external)) => Ok([tunnel?, external?]),
         _ => bail!("there are two ports"),

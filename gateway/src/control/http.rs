@@ -8,7 +8,8 @@ use tokio::signal::unix::{SignalKind, signal};
 /// Serves the API until SIGINT or SIGTERM.
 pub fn run_until_signal(gateway: &Arc<Gateway>, listener: ApiListener) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let router = Router::new().route("/healthz", get(|| async { "ok\n" })).with_state(Arc::clone(gateway));
+    let router =
+        Router::new().route("/healthz", get(|| async { "ok\n" })).with_state(Arc::clone(gateway));
     runtime.block_on(async {
         let (mut interrupt, mut terminate) =
             (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);

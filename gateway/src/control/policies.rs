@@ -81,7 +81,9 @@ pub enum ApplyError {
     #[error("the policies could not be kept on disk, so nothing was changed: {0}")]
     Store(#[from] io::Error),
     /// Published, but a worker does not say that it runs it.
-    #[error("worker {worker} does not run generation {generation} after {ACKNOWLEDGE:?}: it may be stuck")]
+    #[error(
+        "worker {worker} does not run generation {generation} after {ACKNOWLEDGE:?}: it may be stuck"
+    )]
     Unacknowledged { worker: usize, generation: u64 },
 }
 
@@ -216,7 +218,10 @@ impl PolicyStore {
                 IpNet::V4(cidr) => Some(*cidr),
                 IpNet::V6(_) => None,
             });
-            Some((vtep, NodeEntry { name: node.name.clone(), source_cidrs: source_cidrs.collect() }))
+            Some((
+                vtep,
+                NodeEntry { name: node.name.clone(), source_cidrs: source_cidrs.collect() },
+            ))
         });
         let own = self.own_addresses.clone();
         PolicyTable::new(generation, policies.collect(), nodes.collect(), own)
