@@ -251,6 +251,9 @@ static __always_inline enum packet_class judge_ipv6(struct __sk_buff *skb)
 
 static __always_inline enum packet_class judge(struct __sk_buff *skb, const struct exit_config *exit)
 {
+	/* the lab has no VLANs; the kernel has taken the tag out of the frame by now */
+	if (skb->vlan_present)
+		return UNCLASSIFIED;
 	switch (skb->protocol) {
 	case bpf_htons(ETH_P_ARP):
 		return judge_arp(skb, exit);

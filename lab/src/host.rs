@@ -29,6 +29,12 @@ impl Host {
         Ok(Self { name: next()?.to_owned(), pid: next()?.parse()?, inner_pid: next()?.parse()? })
     }
 
+    /// The line that [`Host::parse`] reads.
+    #[must_use]
+    pub(crate) fn to_line(&self) -> String {
+        format!("{} {} {}", self.name, self.pid, self.inner_pid)
+    }
+
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name

@@ -6,8 +6,11 @@
 //! 3. [`echo`] and [`probe`]: the world's server, and marked traffic from a pod to it
 //! 4. [`oracle`]: the proof that nothing leaves with a wrong source
 //! 5. [`stack`]: all of it together, with the product's programs ([`config`])
-//! 6. [`demo`]: the scenario that `./dev demo` shows; `tests/` are the same as assertions, and much more
+//! 6. [`traffic`]: flows from pods, judged by what the world saw
+//! 7. [`by_hand`]: a lab that stays, to play with
+//! 8. [`demo`]: the scenario that `./dev demo` shows; `tests/` are the same as assertions, and much more
 
+pub mod by_hand;
 pub mod config;
 pub mod daemon;
 pub mod demo;
@@ -21,4 +24,5 @@ pub mod oracle;
 pub mod probe;
 pub mod stack;
 pub mod topology;
+pub mod traffic;
 pub mod wait;

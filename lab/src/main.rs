@@ -1,8 +1,18 @@
-//! `lab`: see `lab --help`.
-use clap::{Parser, Subcommand};
-use std::net::Ipv4Addr;
+//! `lab`: the network of namespaces in which the egress gateway is shown and tested.
 
+use std::io::Write;
+use std::net::Ipv4Addr;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand, ValueEnum};
+use lab::marker::Marker;
+use lab::{by_hand, demo, echo, init, probe};
+
+/// A whole site on one machine: two nodes with pods, a gateway host, routers and a world, in private network namespaces.
 #[derive(Parser)]
+#[command(name = "lab", version)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -10,52 +20,102 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Show the whole way of a pod's traffic, with policies and without
+    Demo {
+        /// What is sent in each direction to compare checksums
+        #[arg(long, default_value_t = 100_000_000)]
+        bytes: u64,
+    },
+    /// Start a lab that stays, with gateway and redirectors
+    Up {
+        /// Without gateway and redirectors: nodes masquerade
+        #[arg(long)]
+        bare: bool,
+    },
+    /// End the lab that is up
+    Down,
+    /// A shell on a host of the lab that is up
+    Shell { host: String },
+    /// Run a command on a host of the lab that is up
+    Exec {
+        host: String,
+        #[arg(last = true, required = true)]
+        command: Vec<String>,
+    },
+    /// In a pod: send marked traffic to the world's echo server, and say which source it saw
+    Probe {
+        protocol: Transport,
+        to: Ipv4Addr,
+        /// This pod's address
+        #[arg(long)]
+        pod: Ipv4Addr,
+        /// The id of the policy that should apply, 0 for none
+        #[arg(long, default_value_t = 0)]
+        policy: u32,
+        #[arg(long, default_value_t = 1)]
+        sequence: u32,
+    },
+    /// In the world: the echo server
+    Echo {
+        #[arg(required = true)]
+        addresses: Vec<Ipv4Addr>,
+    },
+    #[command(hide = true)]
     Init {
         #[arg(long)]
         hugepages: bool,
         hosts: Vec<String>,
     },
-    Hold {
-        host: String,
-    },
-    Echo {
-        addresses: Vec<Ipv4Addr>,
+    #[command(hide = true)]
+    Hold { host: String },
+    #[command(hide = true)]
+    Keep {
+        #[arg(long)]
+        bare: bool,
     },
 }
 
-fn main() -> anyhow::Result<()> {
-    match Cli::parse().command {
-        Command::Init { hugepages, hosts } => lab::init::run(&hosts, hugepages),
-        Command::Hold { host } => lab::init::hold(&host),
-        Command::Echo { addresses } => lab::echo::run(&addresses),
-        Command::Try => {
-            let lab = lab::stack::Lab::start()?;
-            println!("{}", lab.report()?);
-            println!(
-                "{}",
-                lab.host("pod-a")?.run(&[
-                    "curl",
-                    "-sS",
-                    "-m",
-                    "3",
-                    "http://198.51.100.10/source"
-                ])?
-            );
-            println!(
-                "{}",
-                lab.host("pod-c")?.run(&[
-                    "curl",
-                    "-sS",
-                    "-m",
-                    "3",
-                    "http://198.51.100.20/source"
-                ])?
-            );
-            println!("{}", lab.host("pod-c")?.run(&["ping", "-c", "1", "10.244.1.10"])?);
-            println!("{}", lab.host("pod-c")?.run(&["traceroute", "-n", "-I", "198.51.100.20"])?);
-            println!("{:?}", lab.seen()?);
-            println!("{}", lab.report()?);
-            Ok(())
+#[derive(Clone, Copy, ValueEnum)]
+enum Transport {
+    Udp,
+    Tcp,
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "error: {error:#}");
+            ExitCode::FAILURE
         }
     }
+}
+
+fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Demo { bytes } => demo::run(bytes),
+        Command::Up { bare } => by_hand::up(bare),
+        Command::Down => by_hand::down(),
+        Command::Shell { host } => by_hand::exec(&host, &["bash".to_owned(), "-i".to_owned()]),
+        Command::Exec { host, command } => by_hand::exec(&host, &command),
+        Command::Probe { protocol, to, pod, policy, sequence } => {
+            send_probe(protocol, to, Marker { pod, policy, generation: 1, sequence })
+        }
+        Command::Echo { addresses } => echo::run(&addresses),
+        Command::Init { hugepages, hosts } => init::run(&hosts, hugepages),
+        Command::Hold { host } => init::hold(&host),
+        Command::Keep { bare } => by_hand::keep(bare),
+    }
+}
+
+fn send_probe(protocol: Transport, to: Ipv4Addr, marker: Marker) -> Result<()> {
+    const TIMEOUT: Duration = Duration::from_secs(2);
+    match protocol {
+        Transport::Udp => println!("{}", probe::udp(marker, to, TIMEOUT)?),
+        Transport::Tcp => {
+            probe::tcp(marker, to, TIMEOUT)?;
+            println!("answered");
+        }
+    }
+    Ok(())
 }

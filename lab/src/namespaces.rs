@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::{Child, Stdio};
+use std::process::{Child, ChildStdin, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result, bail, ensure};
+use nix::sys::wait::waitpid;
+use nix::unistd::{Pid, geteuid};
 
 use crate::host::Host;
 use crate::init;
@@ -16,18 +19,32 @@ pub struct Namespaces {
     unshare: Child,
 }
 
+/// For each lab of this process, by the process id of `unshare`: the other end of its process 1's standard input.
+static LIFELINES: Mutex<BTreeMap<u32, ChildStdin>> = Mutex::new(BTreeMap::new());
+
+fn lifelines() -> MutexGuard<'static, BTreeMap<u32, ChildStdin>> {
+    LIFELINES.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Ends all labs of this process and waits until nothing of them is left, for a process that was told to end.
+pub fn end_all() {
+    for (unshare, lifeline) in std::mem::take(&mut *lifelines()) {
+        drop(lifeline);
+        let _ = waitpid(Pid::from_raw(unshare.cast_signed()), None);
+    }
+}
+
 impl Namespaces {
     pub fn make(names: &[&str], hugepages: bool) -> Result<Self> {
-        ensure!(
-            nix::unistd::geteuid().is_root(),
-            "the lab makes network namespaces: run it as root"
-        );
+        ensure!(geteuid().is_root(), "the lab makes network namespaces: run it as root");
         let mut unshare = init::command(&lab_program()?, names, hugepages)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .context("unshare (apt-get install util-linux)")?;
         let output = unshare.stdout.take().context("stdout")?;
+        let lifeline = unshare.stdin.take().context("stdin")?;
+        lifelines().insert(unshare.id(), lifeline);
         let mut namespaces = Self { hosts: BTreeMap::new(), unshare };
         for line in BufReader::new(output).lines() {
             let line = line?;
@@ -57,7 +74,7 @@ impl Namespaces {
 impl Drop for Namespaces {
     fn drop(&mut self) {
         // process 1 inside waits for this, and `unshare` for process 1: after the wait nothing is left
-        drop(self.unshare.stdin.take());
+        drop(lifelines().remove(&self.unshare.id()));
         let _ = self.unshare.wait();
     }
 }

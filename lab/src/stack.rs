@@ -1,11 +1,12 @@
 //! The whole lab: hosts and cables, the echo server and the oracle; and on top of that, when asked for, the product's programs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
 use policy::Format;
+use serde::Deserialize;
 
 use crate::config::{self, GATEWAY_API, GATEWAY_CONFIG, NODE_API, NODE_CONFIG, POLICY};
 use crate::daemon::Daemon;
@@ -144,6 +145,25 @@ impl Lab {
         self.host(node.name)?.write(POLICY, policies)
     }
 
+    /// Waits until the node redirects by all policies of these documents that select a pod of it, and by no others.
+    pub fn wait_until_redirected(&self, node: &Node, policies: &str) -> Result<()> {
+        let (set, _) = policy::parse(policies, Format::Yaml)?;
+        let wanted: BTreeSet<String> = policy::compile_node(&set, node.name)
+            .policies
+            .into_values()
+            .map(|policy| policy.name)
+            .collect();
+        until(&format!("{} redirects by {wanted:?}", node.name), PATIENCE, || {
+            let list =
+                self.redirector_cli(node, &["list", "--config", NODE_CONFIG, "-o", "json"])?;
+            let rows: Vec<RedirectRow> =
+                serde_json::from_str(&list).context("node-redirect list")?;
+            let active: BTreeSet<String> = rows.into_iter().filter_map(|row| row.policy).collect();
+            ensure!(active == wanted, "it redirects by {active:?}");
+            Ok(())
+        })
+    }
+
     fn expect_policies(&mut self, policies: &str) -> Result<()> {
         for (address, id, name) in egress_ips(policies)? {
             self.oracle.expect(address, id, &name)?;
@@ -188,6 +208,12 @@ impl Drop for Lab {
             eprintln!("{}", self.logs());
         }
     }
+}
+
+/// What is needed of a row of `node-redirect list`.
+#[derive(Deserialize)]
+struct RedirectRow {
+    policy: Option<String>,
 }
 
 /// The redirector's name among the daemons.

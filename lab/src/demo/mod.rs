@@ -1,1 +1,233 @@
+//! The scenario that every egress-gateway tutorial shows, with real tools: what `./dev demo` runs.
 
+mod screen;
+
+use std::net::Ipv4Addr;
+
+use anyhow::{Context, Result, ensure};
+use nix::sys::signal::{SigSet, Signal};
+
+use crate::config::{GATEWAY_CONFIG, NODE_CONFIG, POLICY};
+use crate::echo::http::blob_sha256;
+use crate::echo::seen::Protocol;
+use crate::namespaces::end_all;
+use crate::stack::{CRAWLER, Lab, PAYMENTS, SITE, documents, egress_ips};
+use crate::topology::{NODES, POD_A, POD_B, POD_C, POD_D, Pod, WORLD, WORLD_EXCLUDED};
+use crate::traffic::{Expected, Flow, Judged, Traffic};
+use screen::Screen;
+
+/// Enough for any machine of the last ten years to send the bytes of one direction.
+const TRANSFER_SECONDS: &str = "120";
+
+/// # Errors
+/// When any flow left with another address than it should, or anything else was not as promised.
+pub fn run(bytes: u64) -> Result<()> {
+    end_with_signals()?;
+    let mut demo = Demo {
+        screen: Screen::default(),
+        traffic: Traffic::default(),
+        lab: Lab::start().context("starting the lab")?,
+        bytes,
+    };
+    let result = demo.steps();
+    if result.is_err() {
+        eprintln!("{}", demo.lab.logs());
+    }
+    result
+}
+
+/// Ctrl-C, kill and a closed terminal end the lab as well, and the shell gets its prompt when all of it is gone.
+fn end_with_signals() -> Result<()> {
+    let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
+    signals.thread_block()?;
+    std::thread::spawn(move || {
+        let signal = signals.wait();
+        end_all();
+        std::process::exit(128 + signal.map_or(0, |signal| signal as i32));
+    });
+    Ok(())
+}
+
+struct Demo {
+    screen: Screen,
+    traffic: Traffic,
+    lab: Lab,
+    bytes: u64,
+}
+
+impl Demo {
+    fn steps(&mut self) -> Result<()> {
+        self.before_any_policy()?;
+        self.apply_policies()?;
+        self.selected_pods()?;
+        self.not_selected()?;
+        self.bulk()?;
+        self.show_the_way()?;
+        self.show_tables()?;
+        self.verdict()
+    }
+
+    fn before_any_policy(&mut self) -> Result<()> {
+        self.screen.step("Gateway and redirectors run, but no policy: pods leave as their nodes");
+        let site = documents(&[SITE]);
+        self.lab.start_gateway(&site)?;
+        self.screen.command("gateway", &format!("egress-gateway run --config {GATEWAY_CONFIG}"));
+        for node in &NODES {
+            self.lab.start_redirector(node, "auto", &site)?;
+            self.screen.command(node.name, &format!("node-redirect run --config {NODE_CONFIG}"));
+        }
+        for pod in [POD_A, POD_C] {
+            self.open(pod, Protocol::Tcp, WORLD, Expected::Node)?;
+        }
+        Ok(())
+    }
+
+    fn apply_policies(&mut self) -> Result<()> {
+        self.screen
+            .step("Two policies are applied: at the gateway over HTTP, at the nodes by file");
+        let all = documents(&[SITE, PAYMENTS, CRAWLER]);
+        self.screen.output(&documents(&[PAYMENTS, CRAWLER]));
+        let answer = self.lab.apply_at_gateway(&all)?;
+        self.screen.command("gateway", "egress-gateway policy apply -f policies.yaml");
+        self.screen.output(&answer);
+        for node in &NODES {
+            self.lab.apply_at_node(node, &all)?;
+            self.lab.wait_until_redirected(node, &all)?;
+            self.screen.command(node.name, &format!("cp policies.yaml {POLICY}"));
+        }
+        Ok(())
+    }
+
+    fn selected_pods(&mut self) -> Result<()> {
+        self.screen.step("Selected pods on both nodes leave as the egress IP of their policy");
+        for pod in [POD_A, POD_D, POD_C] {
+            let expected = egress_of(pod)?;
+            for protocol in [Protocol::Tcp, Protocol::Udp, Protocol::Icmp] {
+                self.open(pod, protocol, WORLD, expected)?;
+            }
+        }
+        // flows of one pod at the same time, to one place
+        for protocol in [Protocol::Tcp, Protocol::Tcp, Protocol::Udp, Protocol::Udp] {
+            self.open(POD_A, protocol, WORLD, egress_of(POD_A)?)?;
+        }
+        Ok(())
+    }
+
+    fn not_selected(&mut self) -> Result<()> {
+        self.screen
+            .step("A pod that no policy selects, and a destination that one policy excludes");
+        for protocol in [Protocol::Tcp, Protocol::Udp, Protocol::Icmp] {
+            self.open(POD_B, protocol, WORLD, Expected::Node)?;
+        }
+        for protocol in [Protocol::Tcp, Protocol::Udp, Protocol::Icmp] {
+            self.open(POD_A, protocol, WORLD_EXCLUDED, Expected::Node)?;
+        }
+        // the exclusion binds its own policy only
+        self.open(POD_C, Protocol::Tcp, WORLD_EXCLUDED, egress_of(POD_C)?)?;
+        Ok(())
+    }
+
+    fn bulk(&mut self) -> Result<()> {
+        let bytes = self.bytes;
+        self.screen
+            .step(&format!("{bytes} bytes from the world and back to it, with equal checksums"));
+        let expected = blob_sha256(bytes);
+        let down = self.plan(POD_A)?;
+        let file = "/run/blob";
+        let url = format!("http://{WORLD}/blob?flow={}&bytes={bytes}", down.id);
+        let rate = "%{speed_download} bytes/s down\n";
+        let curl = ["curl", "-sS", "-m", TRANSFER_SECONDS];
+        self.run(POD_A, &[&curl[..], &["-o", file, "-w", rate, &url]].concat())?;
+        let here = self.run(POD_A, &["sha256sum", file])?;
+        let up = self.plan(POD_A)?;
+        let url = format!("http://{WORLD}/blob?flow={}", up.id);
+        let rate = "\n%{speed_upload} bytes/s up\n";
+        let there = self.run(POD_A, &[&curl[..], &["-T", file, "-w", rate, &url]].concat())?;
+        ensure!(here.starts_with(&expected), "the pod received other bytes than {expected}");
+        ensure!(there.contains(&expected), "the world received other bytes than {expected}");
+        self.screen.output(&format!("sent by the world: {expected}"));
+        Ok(())
+    }
+
+    fn show_the_way(&mut self) -> Result<()> {
+        self.screen.step("The pod's way to the world: its first hop is the gateway");
+        let world = WORLD.to_string();
+        let hops = self.run(POD_A, &["traceroute", "-n", "-I", "-q", "1", "-w", "1", &world])?;
+        let first = hops.lines().nth(1).context("traceroute shows no hop")?;
+        ensure!(first.contains("192.0.2.10"), "the first hop is not the gateway: {first}");
+        Ok(())
+    }
+
+    fn show_tables(&mut self) -> Result<()> {
+        self.screen.step("What the oracle counted at every exit; rows with ! must be 0");
+        let report = self.lab.report()?;
+        self.screen.output(&report.to_string());
+        report.require_clean()?;
+        self.screen.step("What an operator sees");
+        for node in &NODES {
+            let table = self.lab.redirector_cli(node, &["list", "--config", NODE_CONFIG])?;
+            self.screen.command(node.name, "node-redirect list");
+            self.screen.output(&table);
+        }
+        for verb in ["sessions", "stats"] {
+            let table = self.lab.gateway_cli(&[verb])?;
+            self.screen.command("gateway", &format!("egress-gateway {verb}"));
+            self.screen.output(&table);
+        }
+        Ok(())
+    }
+
+    /// The last word is the world's.
+    fn verdict(&mut self) -> Result<()> {
+        self.screen.step("Which source the world saw of each flow");
+        let judged = self.traffic.judge(&self.lab)?;
+        self.screen.flows(&judged);
+        let (egress, node): (Vec<_>, Vec<_>) =
+            judged.iter().partition(|judged| judged.flow.leaves_as_egress_ip());
+        let right = |flows: &[&Judged]| flows.iter().filter(|judged| judged.is_right()).count();
+        let (good, all) = (right(&egress), egress.len());
+        ensure!(right(&node) == node.len(), "a flow without policy did not leave as its node");
+        ensure!(good == all, "{good} of {all} pod flows left as their egress IP");
+        println!("\ndemo: {good} of {all} pod flows left as their egress IP");
+        Ok(())
+    }
+
+    /// Opens a flow with its tool, on screen.
+    fn open(
+        &mut self,
+        pod: Pod,
+        protocol: Protocol,
+        to: Ipv4Addr,
+        expected: Expected,
+    ) -> Result<()> {
+        let flow = self.traffic.plan(pod, protocol, to, expected);
+        self.screen.command(pod.name, &flow.command().join(" "));
+        let answer = self.traffic.open(&self.lab, &flow)?;
+        let answer = match protocol {
+            Protocol::Tcp | Protocol::Udp => answer,
+            Protocol::Icmp => answer.lines().filter(|line| line.contains("bytes from")).collect(),
+        };
+        self.screen.output(&answer);
+        Ok(())
+    }
+
+    fn plan(&mut self, pod: Pod) -> Result<Flow> {
+        Ok(self.traffic.plan(pod, Protocol::Tcp, WORLD, egress_of(pod)?))
+    }
+
+    /// Runs a command that must succeed, on screen.
+    fn run(&mut self, pod: Pod, words: &[&str]) -> Result<String> {
+        self.screen.command(pod.name, &words.join(" ").replace('\n', "\\n"));
+        let output = self.lab.host(pod.name)?.run(words)?;
+        self.screen.output(&output);
+        Ok(output)
+    }
+}
+
+/// By the policies of this scenario.
+fn egress_of(pod: Pod) -> Result<Expected> {
+    let policy = if pod.name == POD_C.name { CRAWLER } else { PAYMENTS };
+    let all = egress_ips(&documents(&[SITE, policy]))?;
+    let (address, policy, _) = all.first().context("the policy has no egress IP")?;
+    Ok(Expected::Egress { address: *address, policy: *policy })
+}

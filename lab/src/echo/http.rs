@@ -56,7 +56,13 @@ struct Size {
     bytes: u64,
 }
 
-async fn send_blob(Query(Size { bytes }): Query<Size>) -> Body {
+async fn send_blob(
+    State((seen, own)): Shared,
+    ConnectInfo(source): ConnectInfo<SocketAddr>,
+    Query(Flow { flow }): Query<Flow>,
+    Query(Size { bytes }): Query<Size>,
+) -> Body {
+    seen.add(Sighting { protocol: Protocol::Tcp, source, destination: own.ip(), flow });
     Body::new(Blob { left: bytes, state: SEED })
 }
 
@@ -66,7 +72,13 @@ struct Received {
     sha256: String,
 }
 
-async fn receive_blob(mut body: Body) -> Result<Json<Received>, (StatusCode, String)> {
+async fn receive_blob(
+    State((seen, own)): Shared,
+    ConnectInfo(source): ConnectInfo<SocketAddr>,
+    Query(Flow { flow }): Query<Flow>,
+    mut body: Body,
+) -> Result<Json<Received>, (StatusCode, String)> {
+    seen.add(Sighting { protocol: Protocol::Tcp, source, destination: own.ip(), flow });
     let mut hash = Sha256::new();
     let mut bytes = 0;
     while let Some(frame) = body.frame().await {

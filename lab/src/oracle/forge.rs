@@ -1,9 +1,10 @@
 //! Puts a made-up frame on a wire, past the host's own network stack: how a test shows that the oracle would notice.
 
+use std::net::Ipv4Addr;
 use std::os::fd::AsRawFd;
 
 use anyhow::{Context, Result, ensure};
-use etherparse::PacketBuilder;
+use etherparse::{Icmpv4Type, PacketBuilder};
 use nix::ifaddrs::getifaddrs;
 use nix::sys::socket::{AddressFamily, LinkAddr, MsgFlags, SockFlag, SockType, bind, send, socket};
 
@@ -28,17 +29,51 @@ fn link_address(device: &str) -> Result<LinkAddr> {
         .with_context(|| format!("no interface {device}"))
 }
 
-/// A UDP datagram in an Ethernet frame, with good checksums.
+/// Locally administered; nobody answers to it.
+const SOURCE_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x66];
+const BROADCAST: [u8; 6] = [0xff; 6];
+
+/// An Ethernet frame to everybody.
 #[must_use]
-pub fn udp(source: [u8; 4], destination: [u8; 4], ports: (u16, u16), payload: &[u8]) -> Vec<u8> {
-    let mut frame = Vec::new();
-    let builder = PacketBuilder::ethernet2(SOURCE_MAC, BROADCAST)
-        .ipv4(source, destination, 64)
-        .udp(ports.0, ports.1);
-    builder.write(&mut frame, payload).unwrap_or_default();
-    frame
+pub fn frame(ether_type: u16, payload: &[u8]) -> Vec<u8> {
+    [&BROADCAST[..], &SOURCE_MAC, &ether_type.to_be_bytes(), payload].concat()
 }
 
-/// Locally administered; nobody answers to it.
-pub const SOURCE_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x66];
-pub const BROADCAST: [u8; 6] = [0xff; 6];
+/// An IPv4 packet with a UDP datagram, with good checksums.
+pub fn udp(source: Ipv4Addr, to: Ipv4Addr, port: u16, payload: &[u8]) -> Result<Vec<u8>> {
+    let mut packet = Vec::new();
+    let builder = PacketBuilder::ipv4(source.octets(), to.octets(), 64).udp(40_000, port);
+    builder.write(&mut packet, payload)?;
+    Ok(packet)
+}
+
+pub fn tcp(source: Ipv4Addr, to: Ipv4Addr, payload: &[u8]) -> Result<Vec<u8>> {
+    let mut packet = Vec::new();
+    let builder = PacketBuilder::ipv4(source.octets(), to.octets(), 64).tcp(40_000, 80, 1, 1024);
+    builder.write(&mut packet, payload)?;
+    Ok(packet)
+}
+
+pub fn icmp(source: Ipv4Addr, to: Ipv4Addr, kind: Icmpv4Type, payload: &[u8]) -> Result<Vec<u8>> {
+    let mut packet = Vec::new();
+    let builder = PacketBuilder::ipv4(source.octets(), to.octets(), 64).icmpv4(kind);
+    builder.write(&mut packet, payload)?;
+    Ok(packet)
+}
+
+/// What VXLAN carries in its datagram: its header, an Ethernet header, and `packet`.
+#[must_use]
+pub fn vxlan(vni: u32, packet: &[u8]) -> Vec<u8> {
+    let header = [&[0x08, 0, 0, 0][..], &(vni << 8).to_be_bytes()].concat();
+    [header, frame(IPV4, packet)].concat()
+}
+
+pub const IPV4: u16 = 0x0800;
+pub const ARP: u16 = 0x0806;
+
+/// Tells everybody that `sender` is here.
+#[must_use]
+pub fn arp(sender: Ipv4Addr) -> Vec<u8> {
+    let header = [0, 1, 8, 0, 6, 4, 0, 1];
+    [&header[..], &SOURCE_MAC, &sender.octets(), &[0; 6], &sender.octets()].concat()
+}

@@ -1,0 +1,46 @@
+//! How the demo looks: numbered steps, the commands as typed, their output indented.
+
+use crate::traffic::Judged;
+
+#[derive(Debug, Default)]
+pub(super) struct Screen {
+    steps: u32,
+}
+
+impl Screen {
+    pub(super) fn step(&mut self, title: &str) {
+        self.steps += 1;
+        println!("\n{}. {title}\n", self.steps);
+    }
+
+    pub(super) fn command(&self, host: &str, command: &str) {
+        println!("  {host}$ {command}");
+    }
+
+    pub(super) fn output(&self, text: &str) {
+        for line in text.lines() {
+            println!("    {line}");
+        }
+    }
+
+    pub(super) fn flows(&self, judged: &[Judged]) {
+        let header = ["flow", "pod", "protocol", "destination", "must be", "the world saw"];
+        self.row(header.map(str::to_owned));
+        for Judged { flow, sources } in judged {
+            let seen: Vec<String> = sources.iter().map(ToString::to_string).collect();
+            let seen = if seen.is_empty() { "nothing".to_owned() } else { seen.join(" ") };
+            self.row([
+                flow.id.to_string(),
+                flow.pod.name.to_owned(),
+                flow.protocol.name().to_owned(),
+                flow.to.to_string(),
+                flow.source().to_string(),
+                seen,
+            ]);
+        }
+    }
+
+    fn row(&self, [flow, pod, protocol, destination, expected, seen]: [String; 6]) {
+        println!("  {flow:>4}  {pod:<6}  {protocol:<8}  {destination:<14}  {expected:<14}  {seen}");
+    }
+}

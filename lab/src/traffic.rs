@@ -1,0 +1,150 @@
+//! Flows from pods to the world, with the tools that an operator would use, and the judgement on each by what the world saw.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::process::Output;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::echo::seen::{Protocol, Sighting};
+use crate::marker::Marker;
+use crate::namespaces::lab_program;
+use crate::stack::Lab;
+use crate::topology::Pod;
+
+/// One flow that a pod opened.
+#[derive(Clone, Debug)]
+pub struct Flow {
+    /// Carried in the payload or the URL, so that the world can tell which one it saw.
+    pub id: u32,
+    pub pod: Pod,
+    pub protocol: Protocol,
+    pub to: Ipv4Addr,
+    pub expected: Expected,
+}
+
+/// Whose address the world must see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expected {
+    /// The egress IP of the policy with this id.
+    Egress { address: Ipv4Addr, policy: u32 },
+    /// The address of the pod's node.
+    Node,
+}
+
+impl Flow {
+    /// What the source address at the world must be.
+    #[must_use]
+    pub fn source(&self) -> Ipv4Addr {
+        match self.expected {
+            Expected::Egress { address, .. } => address,
+            Expected::Node => self.pod.node.address,
+        }
+    }
+
+    #[must_use]
+    pub fn leaves_as_egress_ip(&self) -> bool {
+        self.expected != Expected::Node
+    }
+
+    #[must_use]
+    pub fn marker(&self) -> Marker {
+        let policy = match self.expected {
+            Expected::Egress { policy, .. } => policy,
+            Expected::Node => 0,
+        };
+        Marker { pod: self.pod.address, policy, generation: 1, sequence: self.id }
+    }
+
+    /// The command that a pod opens this flow with, as typed.
+    #[must_use]
+    pub fn command(&self) -> Vec<String> {
+        let (to, id, marker) = (self.to, self.id, self.marker());
+        let text = match self.protocol {
+            Protocol::Tcp => format!("curl -sS -m 5 http://{to}/source?flow={id}"),
+            Protocol::Udp => {
+                let (pod, policy) = (marker.pod, marker.policy);
+                format!("lab probe udp {to} --pod {pod} --policy {policy} --sequence {id}")
+            }
+            Protocol::Icmp => {
+                let pattern: String =
+                    marker.to_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+                format!("ping -n -c 1 -W 2 -p {pattern} {to}")
+            }
+        };
+        text.split(' ').map(str::to_owned).collect()
+    }
+}
+
+/// What became of a flow.
+#[derive(Clone, Debug)]
+pub struct Judged {
+    pub flow: Flow,
+    /// The sources that the world saw; more than one only if something is very wrong.
+    pub sources: Vec<IpAddr>,
+}
+
+impl Judged {
+    #[must_use]
+    pub fn is_right(&self) -> bool {
+        self.sources == [IpAddr::V4(self.flow.source())]
+    }
+}
+
+/// All flows of a test or demo.
+#[derive(Debug, Default)]
+pub struct Traffic {
+    flows: Vec<Flow>,
+}
+
+impl Traffic {
+    /// A flow that is about to be opened.
+    pub fn plan(&mut self, pod: Pod, protocol: Protocol, to: Ipv4Addr, expected: Expected) -> Flow {
+        let id = self.flows.len() as u32 + 1;
+        let flow = Flow { id, pod, protocol, to, expected };
+        self.flows.push(flow.clone());
+        flow
+    }
+
+    /// Opens it and waits for the answer: what the tool printed.
+    pub fn open(&self, lab: &Lab, flow: &Flow) -> Result<String> {
+        let output = attempt(lab, flow)?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        ensure!(
+            output.status.success(),
+            "{}$ {}: {}\n{text}{errors}",
+            flow.pod.name,
+            flow.command().join(" "),
+            output.status
+        );
+        Ok(text)
+    }
+
+    /// Every flow so far with what the world saw of it.
+    pub fn judge(&self, lab: &Lab) -> Result<Vec<Judged>> {
+        let seen = lab.seen().context("asking the world")?;
+        Ok(self.flows.iter().map(|flow| judge(flow, &seen)).collect())
+    }
+}
+
+/// Opens a flow that may well fail.
+pub fn attempt(lab: &Lab, flow: &Flow) -> Result<Output> {
+    let mut words = flow.command();
+    if let Some(program) = words.first_mut().filter(|program| *program == "lab") {
+        *program = lab_program()?.display().to_string();
+    }
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    lab.host(flow.pod.name)?.output(&words)
+}
+
+fn judge(flow: &Flow, seen: &[Sighting]) -> Judged {
+    let mut sources: Vec<IpAddr> = seen
+        .iter()
+        .filter(|sighting| sighting.protocol == flow.protocol && sighting.flow == Some(flow.id))
+        .filter(|sighting| sighting.destination == IpAddr::V4(flow.to))
+        .map(|sighting| sighting.source.ip())
+        .collect();
+    sources.sort();
+    sources.dedup();
+    Judged { flow: flow.clone(), sources }
+}
