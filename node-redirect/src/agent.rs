@@ -27,11 +27,12 @@ use crate::tables::Tables;
 use crate::vxlan;
 
 /// Ageing of flows, and a look whether everything is still attached.
-const UPKEEP: Duration = Duration::from_secs(10);
+const UPKEEP: Duration = Duration::from_secs(5);
 
 pub async fn run(config: Config) -> Result<()> {
-    let lock = preflight::prepare(&config.pin_path)?;
+    preflight::check(&config.pin_path)?;
     let listener = api::bind(config.api_listen).await?;
+    let lock = preflight::take(&config.pin_path)?;
     let is_first = !Maps::exist(&config.pin_path);
     let netlink = Netlink::connect()?;
     let handle = netlink.handle.clone();
@@ -42,7 +43,9 @@ pub async fn run(config: Config) -> Result<()> {
         Err(error) if is_first => {
             // Nothing of ours was here before, so nothing of ours is to stay.
             drop(lock);
-            cleanup::remove_all(&config, &handle).await?;
+            if let Err(leftover) = cleanup::remove_all(&config, &handle).await {
+                warn!("not all could be taken back: {leftover:#}");
+            }
             return Err(error);
         }
         Err(error) => return Err(error),
@@ -199,10 +202,8 @@ impl Agent {
         if self.tunnel.is_some_and(|index| !self.attacher.is_attached(index, Role::FromTunnel)) {
             self.tunnel = None;
         }
-        if !lost.is_empty() || self.tunnel.is_none() {
-            self.shared.status().reattached += lost.len() as u64;
-            self.try_follow_node().await?;
-        }
+        self.shared.status().reattached += lost.len() as u64;
+        self.follow_node().await;
         Ok(())
     }
 

@@ -81,7 +81,10 @@ impl Attacher {
 
     pub fn is_attached(&self, ifindex: u32, role: Role) -> bool {
         match self.hook {
-            Hook::Tcx => tcx_interface(&link_pin(&self.link_pins, ifindex, role)) == Some(ifindex),
+            Hook::Tcx => {
+                tcx_link(&link_pin(&self.link_pins, ifindex, role)).map(|link| link.ifindex)
+                    == Some(ifindex)
+            }
             Hook::Clsact => clsact::is_attached(self.programs.get(role), ifindex, role.side()),
         }
     }
@@ -94,7 +97,7 @@ impl Attacher {
     /// Pins of links whose interface is gone hold nothing but a name.
     pub fn remove_dead_pins(&self) -> Result<()> {
         for pin in pinned_links(&self.link_pins)? {
-            if tcx_interface(&pin.path) != Some(pin.ifindex) {
+            if tcx_link(&pin.path).map(|link| link.ifindex) != Some(pin.ifindex) {
                 remove_pin(&pin.path)?;
             }
         }
@@ -104,7 +107,7 @@ impl Attacher {
     fn attach_tcx(&self, ifindex: u32, role: Role) -> Result<()> {
         let pin = link_pin(&self.link_pins, ifindex, role);
         let program = self.programs.get(role);
-        if tcx_interface(&pin) == Some(ifindex) {
+        if tcx_link(&pin).map(|link| link.ifindex) == Some(ifindex) {
             let mut link = Link::open(&pin)?;
             return link.update_prog(program).context("cannot replace the attached program");
         }
@@ -147,21 +150,37 @@ pub fn pinned_links(link_pins: &Path) -> Result<Vec<PinnedLink>> {
     Ok(links)
 }
 
-/// The interface that the pinned link is on; the kernel makes it 0 when the interface goes.
-pub fn tcx_interface(pin: &Path) -> Option<u32> {
-    let link = pin.exists().then(|| Link::open(pin).ok()).flatten()?;
-    match link.info().ok()?.info {
-        LinkTypeInfo::Tcx(tcx) if tcx.ifindex != 0 => Some(tcx.ifindex),
-        _ => None,
-    }
+/// A program that is attached, by either hook, with the agent or without it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attached {
+    pub hook: Hook,
+    pub program_id: u32,
 }
 
-/// What is attached to an interface in one role, by either hook, with the agent or without it.
-pub fn attached(link_pins: &Path, ifindex: u32, role: Role) -> Option<Hook> {
-    if tcx_interface(&link_pin(link_pins, ifindex, role)) == Some(ifindex) {
-        return Some(Hook::Tcx);
+pub fn attached(link_pins: &Path, ifindex: u32, role: Role) -> Option<Attached> {
+    let tcx = tcx_link(&link_pin(link_pins, ifindex, role)).filter(|link| link.ifindex == ifindex);
+    if let Some(link) = tcx {
+        return Some(Attached { hook: Hook::Tcx, program_id: link.program_id });
     }
-    clsact::attached_program(ifindex, role.side()).map(|_| Hook::Clsact)
+    let program_id = clsact::attached_program(ifindex, role.side())?;
+    Some(Attached { hook: Hook::Clsact, program_id })
+}
+
+struct PinnedTcx {
+    ifindex: u32,
+    program_id: u32,
+}
+
+/// None also when the link's interface is gone; the kernel then says 0.
+fn tcx_link(pin: &Path) -> Option<PinnedTcx> {
+    let link = pin.exists().then(|| Link::open(pin).ok()).flatten()?;
+    let info = link.info().ok()?;
+    match info.info {
+        LinkTypeInfo::Tcx(tcx) if tcx.ifindex != 0 => {
+            Some(PinnedTcx { ifindex: tcx.ifindex, program_id: info.prog_id })
+        }
+        _ => None,
+    }
 }
 
 pub fn remove_pin(path: &Path) -> Result<()> {

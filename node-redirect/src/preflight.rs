@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use rustix::fs::{FlockOperation, flock, statfs};
 use rustix::mount::{MountFlags, mount};
 
@@ -16,8 +16,16 @@ pub struct Lock {
     _folder: File,
 }
 
-pub fn prepare(pin_path: &Path) -> Result<Lock> {
+/// Changes nothing.
+pub fn check(pin_path: &Path) -> Result<()> {
     check_capabilities()?;
+    if is_locked(pin_path) {
+        return Err(another_runs(pin_path));
+    }
+    Ok(())
+}
+
+pub fn take(pin_path: &Path) -> Result<Lock> {
     ensure_bpf_fs(pin_path)?;
     fs::create_dir_all(pin_path).with_context(|| format!("cannot make {}", pin_path.display()))?;
     lock(pin_path)
@@ -27,12 +35,16 @@ pub fn prepare(pin_path: &Path) -> Result<Lock> {
 pub fn lock(pin_path: &Path) -> Result<Lock> {
     let folder = File::open(pin_path).with_context(|| pin_path.display().to_string())?;
     if flock(&folder, FlockOperation::NonBlockingLockExclusive).is_err() {
-        bail!(
-            "another node-redirect is running with bpf.pin_path {}: stop it first",
-            pin_path.display()
-        );
+        return Err(another_runs(pin_path));
     }
     Ok(Lock { _folder: folder })
+}
+
+fn another_runs(pin_path: &Path) -> anyhow::Error {
+    anyhow!(
+        "another node-redirect is running with bpf.pin_path {}: stop it first",
+        pin_path.display()
+    )
 }
 
 pub fn is_locked(pin_path: &Path) -> bool {

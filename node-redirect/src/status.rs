@@ -4,7 +4,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use crate::api;
-use crate::attach::attached;
+use crate::attach::{Attached, attached};
 use crate::config::Config;
 use crate::counters::{EVENTS, Reason, Verdict};
 use crate::host::{Host, Netlink};
@@ -37,6 +37,7 @@ pub struct Attachment {
     pub interface: String,
     pub program: &'static str,
     pub hook: &'static str,
+    pub program_id: u32,
 }
 
 #[derive(Debug, Serialize)]
@@ -82,9 +83,12 @@ fn attachments(config: &Config, host: &Host) -> Vec<Attachment> {
             &Role::OF_POD_INTERFACE
         };
         for &role in roles {
-            let Some(hook) = attached(&pins, interface.index, role) else { continue };
+            let Some(Attached { hook, program_id }) = attached(&pins, interface.index, role) else {
+                continue;
+            };
             let interface = interface.name.clone();
-            found.push(Attachment { interface, program: role.name(), hook: hook.name() });
+            let (program, hook) = (role.name(), hook.name());
+            found.push(Attachment { interface, program, hook, program_id });
         }
     }
     found
@@ -114,9 +118,14 @@ pub fn as_text(report: &Report) -> String {
         report.generation, report.policies, report.pods, report.sets, report.flows
     );
     text += &format!("tunnel       {}\n\n", report.tunnel.as_deref().unwrap_or("missing"));
-    let mut attachments = Table::new(&["INTERFACE", "PROGRAM", "HOOK"]);
+    let mut attachments = Table::new(&["INTERFACE", "PROGRAM", "HOOK", "ID"]);
     for each in &report.attachments {
-        attachments.row([each.interface.clone(), each.program.to_owned(), each.hook.to_owned()]);
+        attachments.row([
+            each.interface.clone(),
+            each.program.to_owned(),
+            each.hook.to_owned(),
+            each.program_id.to_string(),
+        ]);
     }
     let mut counters = Table::new(&["COUNTER", "VERDICT", "PACKETS", "MEANING"]);
     for each in report.counters.iter().filter(|count| count.packets > 0 || is_drop(count)) {

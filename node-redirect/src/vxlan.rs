@@ -40,10 +40,12 @@ pub async fn set_up(netlink: &Handle, config: &Config, index: u32) -> Result<()>
     Ok(())
 }
 
-/// Only a device that this program could have made.
+/// Only a device that this program could have made: another of that name is somebody else's.
 pub async fn remove(netlink: &Handle, host: &Host, name: &str, port: u16) -> Result<bool> {
     let Some(found) = host.by_name(name) else { return Ok(false) };
-    check(found, port)?;
+    if check(found, port).is_err() {
+        return Ok(false);
+    }
     netlink.link().del(found.index).execute().await?;
     Ok(true)
 }

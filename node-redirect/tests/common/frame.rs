@@ -1,4 +1,4 @@
-//! Frames, byte by byte. The programs verify no checksums, so these have none.
+//! Frames, byte by byte. IPv4 headers have their checksum, L4 headers none: UDP may, and nobody reads the others'.
 
 use std::net::Ipv4Addr;
 
@@ -98,6 +98,8 @@ impl Packet {
         ip.extend(self.src.octets());
         ip.extend(self.dst.octets());
         ip.extend(std::iter::repeat_n(1, self.options));
+        let checksum = checksum(&ip);
+        ip[10..12].copy_from_slice(&checksum.to_be_bytes());
         ip.extend(&self.l4);
         ip
     }
@@ -112,4 +114,59 @@ pub fn ethernet(ethertype: u16, payload: &[u8]) -> Vec<u8> {
     frame.extend(ethertype.to_be_bytes());
     frame.extend(payload);
     frame
+}
+
+fn checksum(header: &[u8]) -> u16 {
+    let words = header.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]])));
+    let sum: u32 = words.sum();
+    let folded = (sum & 0xffff) + (sum >> 16);
+    !((folded & 0xffff) + (folded >> 16)) as u16
+}
+
+/// What a VTEP sends: the VXLAN header of RFC 7348, and a frame.
+pub fn vxlan(vni: u32, inner: &[u8]) -> Vec<u8> {
+    let mut payload = vec![0x08, 0, 0, 0];
+    payload.extend((vni << 8).to_be_bytes());
+    payload.extend(inner);
+    payload
+}
+
+/// An outer packet as it was on the wire.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outer {
+    pub src: Ipv4Addr,
+    pub dst: Ipv4Addr,
+    pub dont_fragment: bool,
+    pub ttl: u8,
+    pub sport: u16,
+    pub udp_checksum: u16,
+    pub vni: u32,
+    pub inner: Vec<u8>,
+}
+
+/// None when it is no UDP to that port.
+pub fn parse_outer(frame: &[u8], vxlan_port: u16) -> Option<Outer> {
+    let half =
+        |bytes: &[u8], at: usize| Some(u16::from_be_bytes(bytes.get(at..at + 2)?.try_into().ok()?));
+    let ip = frame.get(ETHERNET..)?;
+    if half(frame, 12)? != 0x0800 || *ip.get(9)? != UDP {
+        return None;
+    }
+    let udp = ip.get(usize::from(ip[0] & 0xf) * 4..)?;
+    if half(udp, 2)? != vxlan_port {
+        return None;
+    }
+    let address = |at: usize| Some(Ipv4Addr::from(<[u8; 4]>::try_from(ip.get(at..at + 4)?).ok()?));
+    let payload = udp.get(8..half(udp, 4)?.into())?;
+    let vni = u32::from_be_bytes(payload.get(4..8)?.try_into().ok()?) >> 8;
+    Some(Outer {
+        src: address(12)?,
+        dst: address(16)?,
+        dont_fragment: half(ip, 6)? & 0x4000 != 0,
+        ttl: ip[8],
+        sport: half(udp, 0)?,
+        udp_checksum: half(udp, 6)?,
+        vni,
+        inner: payload.get(8..)?.to_vec(),
+    })
 }
