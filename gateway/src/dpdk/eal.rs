@@ -90,9 +90,12 @@ impl EalOptions {
         let mut args = vec!["egress-gateway".to_owned()];
         args.extend(["--lcores".to_owned(), self.lcores()]);
         // No files in /dev/hugepages and /run/dpdk: nothing is left behind, however the process ends.
-        args.push("--in-memory".to_owned());
-        if !self.hugepages {
-            args.extend(["--no-huge".to_owned(), "-m".to_owned(), self.memory_mib.to_string()]);
+        // DPDK refuses --in-memory beside --no-huge, whose only file would be the shared config.
+        if self.hugepages {
+            args.push("--in-memory".to_owned());
+        } else {
+            args.extend(["--no-huge", "--no-shconf", "-m"].map(str::to_owned));
+            args.push(self.memory_mib.to_string());
         }
         if self.pci_devices.is_empty() {
             args.push("--no-pci".to_owned());
@@ -173,7 +176,7 @@ mod tests {
         let line = options.arguments().join(" ");
         assert_eq!(
             line,
-            "egress-gateway --lcores 0@(0,1),1@2,2@5 --in-memory --no-huge -m 512 \
+            "egress-gateway --lcores 0@(0,1),1@2,2@5 --no-huge --no-shconf -m 512 \
              -a 0000:01:00.0 --no-telemetry --log-level=8"
         );
     }

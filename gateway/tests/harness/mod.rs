@@ -11,7 +11,7 @@ use etherparse::{
 };
 use gateway::{
     datapath::{
-        DatapathConfig, PortConfig, Worker, WorkerCounters,
+        DatapathConfig, PacketBuf, PortConfig, Worker, WorkerCounters,
         memory_io::{MemoryIo, MemoryPacket},
         request::Request,
     },
@@ -74,6 +74,17 @@ pub struct Setup {
     pub external_mtu: usize,
     pub external_gateways: Vec<Ipv4Addr>,
     pub errors_per_second: u32,
+    pub tunnel_mac: [u8; 6],
+    pub external_mac: [u8; 6],
+}
+
+/// A worker for any kind of buffer, and what the control side would hold of it.
+pub struct Parts<B> {
+    pub worker: Worker<B>,
+    pub counters: Arc<WorkerCounters>,
+    pub policies: Arc<ArcSwap<PolicyTable>>,
+    pub requests: Sender<Request>,
+    pub config: Arc<DatapathConfig>,
 }
 
 impl Default for Setup {
@@ -84,25 +95,23 @@ impl Default for Setup {
             external_mtu: 1500,
             external_gateways: vec![ROUTER],
             errors_per_second: 1000,
+            tunnel_mac: TUNNEL_MAC,
+            external_mac: EXTERNAL_MAC,
         }
     }
 }
 
-impl Bench {
-    pub fn new() -> Self {
-        Self::with(Setup::default())
-    }
-
-    pub fn with(setup: Setup) -> Self {
+impl<B: PacketBuf> Parts<B> {
+    pub fn new(setup: Setup) -> Self {
         let tunnel = PortConfig {
-            mac: MacAddress(TUNNEL_MAC),
+            mac: MacAddress(setup.tunnel_mac),
             addresses: vec!["192.0.2.10/24".parse().unwrap()],
             gateways: vec![],
             mtu: 1500,
             vlan: 0,
         };
         let external = PortConfig {
-            mac: MacAddress(EXTERNAL_MAC),
+            mac: MacAddress(setup.external_mac),
             addresses: vec!["203.0.113.2/24".parse().unwrap()],
             gateways: setup.external_gateways,
             mtu: setup.external_mtu,
@@ -127,6 +136,17 @@ impl Bench {
             Arc::clone(&counters),
             receiver,
         );
+        Parts { worker, counters, policies, requests, config }
+    }
+}
+
+impl Bench {
+    pub fn new() -> Self {
+        Self::with(Setup::default())
+    }
+
+    pub fn with(setup: Setup) -> Self {
+        let Parts { worker, counters, policies, requests, config } = Parts::new(setup);
         let mut bench = Bench {
             worker,
             io: MemoryIo::default(),
