@@ -65,6 +65,8 @@ pub struct Bench {
     /// Answer ARP requests of the worker.
     pub arp: bool,
     out: [Vec<Vec<u8>>; 2],
+    /// Gratuitous ARP sent to each side.
+    pub announced: [Vec<Vec<u8>>; 2],
 }
 
 /// How a bench differs from the usual one.
@@ -157,13 +159,13 @@ impl Bench {
             now: Tick::from_secs(1),
             arp: true,
             out: Default::default(),
+            announced: Default::default(),
         };
         // The announcements of the first seconds are looked at by the test of ARP alone.
         for _ in 0..4 {
             bench.advance(2000);
         }
-        bench.take(Side::Tunnel);
-        bench.take(Side::External);
+        bench.announced = Default::default();
         bench
     }
 
@@ -173,9 +175,12 @@ impl Bench {
             self.worker.poll_once(&mut self.io, self.now);
             for side in Side::ALL {
                 for frame in self.io.sent(side) {
-                    match arp_target(&frame).filter(|_| self.arp) {
-                        Some(target) => self.answer_arp(side, target),
-                        None => self.out[side.index()].push(frame),
+                    match arp_request(&frame) {
+                        Some((sender, target)) if sender == target => {
+                            self.announced[side.index()].push(frame);
+                        }
+                        Some((_, target)) if self.arp => self.answer_arp(side, target),
+                        _ => self.out[side.index()].push(frame),
                     }
                 }
             }
@@ -406,13 +411,13 @@ pub fn arp_frame(
     ethernet(to, sender.0, 0x0806, &arp)
 }
 
-/// Whom an ARP request asks for; `None` for other frames and for announcements.
-fn arp_target(frame: &[u8]) -> Option<Ipv4Addr> {
+/// Sender and target of an ARP request; `None` for other frames. The same address twice is an
+/// announcement.
+fn arp_request(frame: &[u8]) -> Option<(Ipv4Addr, Ipv4Addr)> {
     let at = if frame.get(12..14)? == [0x81, 0x00] { 18 } else { 14 };
     let is_request = frame.get(at - 2..at)? == [0x08, 0x06] && frame.get(at + 7)? == &1;
-    let address = |i: usize| <[u8; 4]>::try_from(frame.get(i..i + 4)?).ok();
-    let (sender, target) = (address(at + 14)?, address(at + 24)?);
-    (is_request && sender != target).then(|| target.into())
+    let address = |i: usize| Some(<[u8; 4]>::try_from(frame.get(i..i + 4)?).ok()?.into());
+    is_request.then_some((address(at + 14)?, address(at + 24)?))
 }
 
 /// What etherparse reads in a frame, all checksums recomputed by it.
