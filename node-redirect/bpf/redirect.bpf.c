@@ -21,6 +21,9 @@
 #define AF_INET 2
 #define OUTER_TTL 64
 
+/* The struct has grown with the kernel; this much of it, all that IPv4 needs, is understood by each. */
+#define TUNNEL_KEY_SIZE offsetof(struct bpf_tunnel_key, tunnel_label)
+
 /* Set by the agent before load. */
 const volatile __be16 vxlan_port = 0;
 const volatile __u32 fib_flags = 0; /* BPF_FIB_LOOKUP_*: SKIP_NEIGH needs Linux 6.3 */
@@ -71,7 +74,7 @@ static __always_inline int send_to_gateway(struct __sk_buff *skb, const struct p
 	verdict = bpf_check_mtu(skb, tunnel_ifindex, &mtu, 0, BPF_MTU_CHK_SEGS);
 	if (verdict)
 		return drop(skb, verdict > 0 ? REASON_TOO_BIG : REASON_NO_TUNNEL);
-	if (bpf_skb_set_tunnel_key(skb, &key, sizeof(key), BPF_F_ZERO_CSUM_TX | BPF_F_DONT_FRAGMENT))
+	if (bpf_skb_set_tunnel_key(skb, &key, TUNNEL_KEY_SIZE, BPF_F_ZERO_CSUM_TX | BPF_F_DONT_FRAGMENT))
 		return drop(skb, REASON_NO_TUNNEL);
 	set_flow_hash(skb, packet);
 	count_traffic(skb, packet->saddr, policy_id);
@@ -251,7 +254,7 @@ int from_tunnel(struct __sk_buff *skb)
 	struct bpf_tunnel_key key = {};
 	struct packet packet = {};
 
-	if (bpf_skb_get_tunnel_key(skb, &key, sizeof(key), 0) || !is_from_gateway(&key))
+	if (bpf_skb_get_tunnel_key(skb, &key, TUNNEL_KEY_SIZE, 0) || !is_from_gateway(&key))
 		return drop(skb, REASON_UNKNOWN_GATEWAY);
 	if (!bpf_map_lookup_elem(&policies, &key.tunnel_id))
 		return drop(skb, REASON_UNKNOWN_VNI);

@@ -157,7 +157,7 @@ struct traffic_key {
 };
 struct traffic {
 	__u64 packets; /* as they will be on the wire, after segmentation */
-	__u64 bytes;   /* of the inner frames */
+	__u64 bytes;   /* of frames, as the pod handed them over */
 };
 
 _Static_assert(sizeof(struct settings) == 12, "settings");

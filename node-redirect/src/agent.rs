@@ -213,7 +213,7 @@ impl Agent {
 
     fn sync_tables(&mut self, host: &Host) -> Result<()> {
         let Some(set) = &self.policies else { return Ok(()) };
-        let wanted = Tables::compile(set, &self.config, host);
+        let wanted = Tables::compile(set, &self.config, host)?;
         let (plan, next) = sync::plan(&self.tables, &wanted);
         if let Err(error) = plan.apply(&self.shared.maps, &self.tables) {
             self.tables = Tables::read(&self.shared.maps)?;

@@ -175,12 +175,8 @@ struct PinnedTcx {
 fn tcx_link(pin: &Path) -> Option<PinnedTcx> {
     let link = pin.exists().then(|| Link::open(pin).ok()).flatten()?;
     let info = link.info().ok()?;
-    match info.info {
-        LinkTypeInfo::Tcx(tcx) if tcx.ifindex != 0 => {
-            Some(PinnedTcx { ifindex: tcx.ifindex, program_id: info.prog_id })
-        }
-        _ => None,
-    }
+    let LinkTypeInfo::Tcx(tcx) = info.info else { return None };
+    (tcx.ifindex != 0).then_some(PinnedTcx { ifindex: tcx.ifindex, program_id: info.prog_id })
 }
 
 pub fn remove_pin(path: &Path) -> Result<()> {

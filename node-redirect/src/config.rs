@@ -263,15 +263,17 @@ impl File {
 
 impl Node {
     fn check_vtep(&self, problems: &mut Vec<String>) -> Ipv4Addr {
-        match self.vtep {
-            IpAddr::V4(vtep) if !vtep.is_unspecified() && !vtep.is_multicast() => vtep,
-            other => {
-                problems.push(format!(
-                    "node.vtep {other}: the IPv4 address that this node tunnels from is wanted"
-                ));
-                Ipv4Addr::UNSPECIFIED
-            }
+        if let IpAddr::V4(vtep) = self.vtep
+            && !vtep.is_unspecified()
+            && !vtep.is_multicast()
+        {
+            return vtep;
         }
+        problems.push(format!(
+            "node.vtep {}: the IPv4 address that this node tunnels from is wanted",
+            self.vtep
+        ));
+        Ipv4Addr::UNSPECIFIED
     }
 }
 

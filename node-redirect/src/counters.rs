@@ -69,7 +69,7 @@ reasons! {
     UnknownVni Dropped "unknown_vni" "from a gateway, but the VNI is no policy's id"
     MalformedReturn Dropped "malformed_return" "from a gateway, but not sound IPv4 inside"
     UnknownPod Dropped "unknown_pod" "from a gateway, for an address that is no selected pod of this node"
-    NoRoute Dropped "no_route" "from a gateway, for a pod that this node has no direct route to"
+    NoRoute Dropped "no_route" "from a gateway, for a pod that this node has no direct route to, or that is larger than the route's MTU"
 }
 
 impl Reason {

@@ -121,11 +121,7 @@ fn kernel_is_at_least(major: u32, minor: u32) -> bool {
 
 /// What libbpf has to say goes to the log, not to stderr as it is.
 pub fn log_libbpf() {
-    libbpf_rs::set_print(Some((libbpf_rs::PrintLevel::Info, |level, message| {
-        let message = message.trim_end();
-        match level {
-            libbpf_rs::PrintLevel::Warn => tracing::debug!(target: "libbpf", "{message}"),
-            _ => tracing::trace!(target: "libbpf", "{message}"),
-        }
+    libbpf_rs::set_print(Some((libbpf_rs::PrintLevel::Warn, |_, message| {
+        tracing::debug!(target: "libbpf", "{}", message.trim_end());
     })));
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use ipnet::{IpNet, Ipv4Net};
 use policy::{Action, FailureMode, NodePolicies, NodePolicy, PolicyMap, PolicySet};
 
@@ -32,8 +32,9 @@ const ALWAYS_EXEMPT: [&str; 5] =
 
 impl Tables {
     /// IPv6 parts of the documents are left out: IPv6 passes as without policy.
-    pub fn compile(set: &PolicySet, config: &Config, host: &Host) -> Self {
+    pub fn compile(set: &PolicySet, config: &Config, host: &Host) -> Result<Self> {
         let compiled = policy::compile_node(set, &config.node_name);
+        check_gateway_counts(&compiled)?;
         let endpoints = compiled.endpoints.iter().filter_map(|(pod, set)| match pod {
             IpAddr::V4(pod) => Some((*pod, set.0)),
             IpAddr::V6(_) => None,
@@ -50,7 +51,7 @@ impl Tables {
         tables.sets.retain(|_, set| !set.is_empty());
         let sets = &tables.sets;
         tables.endpoints.retain(|_, id| sets.contains_key(id));
-        tables
+        Ok(tables)
     }
 
     pub fn read(maps: &Maps) -> Result<Self> {
@@ -75,6 +76,19 @@ impl Tables {
         let actions = set.into_iter().flat_map(BTreeMap::values).copied();
         actions.filter(|&action| action != abi::ACTION_EXCLUDE).collect()
     }
+}
+
+fn check_gateway_counts(compiled: &NodePolicies) -> Result<()> {
+    for policy in compiled.policies.values() {
+        let count = policy.gateways.len();
+        ensure!(
+            count <= abi::MAX_GATEWAYS,
+            "policy {} names {count} gateways; a node takes {} at most",
+            policy.name,
+            abi::MAX_GATEWAYS
+        );
+    }
+    Ok(())
 }
 
 fn destinations(map: &PolicyMap) -> Set {
@@ -102,7 +116,7 @@ fn policy(policy: &NodePolicy) -> abi::Policy {
         IpAddr::V4(address) => Some((address, gateway.egress_ips.iter().any(IpAddr::is_ipv4))),
         IpAddr::V6(_) => None,
     });
-    for (i, (address, accepts)) in gateways.take(abi::MAX_GATEWAYS).enumerate() {
+    for (i, (address, accepts)) in gateways.enumerate() {
         value.gateways[i] = address.octets();
         value.usable |= 1 << i;
         value.accepting |= u16::from(accepts) << i;

@@ -54,7 +54,7 @@ pub fn trace(maps: &Maps, names: &Names, packet: Packet, vxlan_port: u16) -> Res
     let steps = Vec::new();
     let mut tracer =
         Tracer { maps, names, packet, vxlan_port, steps, policy_id: None, gateway: None };
-    let reason = tracer.from_pod()?;
+    let reason = tracer.follow()?;
     let counter = reason.counter();
     Ok(Trace {
         steps: tracer.steps,
@@ -67,7 +67,7 @@ pub fn trace(maps: &Maps, names: &Names, packet: Packet, vxlan_port: u16) -> Res
 }
 
 impl Tracer<'_> {
-    fn from_pod(&mut self) -> Result<Reason> {
+    fn follow(&mut self) -> Result<Reason> {
         if self.forges_tunnel()? {
             return Ok(Reason::ForgedTunnel);
         }

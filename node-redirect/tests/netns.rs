@@ -5,6 +5,9 @@ mod common;
 use std::fs;
 use std::net::UdpSocket;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use common::frame::{self, ETHERNET, MORE_FRAGMENTS, Packet, vxlan};
 use common::node::*;
@@ -38,6 +41,7 @@ for_both_hooks! {
     follows_policy_files
     cleanup_leaves_nothing
     attaches_again_what_others_took_away
+    no_packet_slips_through_a_reload
     leaves_inbound_flows_alone
 }
 
@@ -339,6 +343,42 @@ fn follows_policy_files(hook: &str) {
     node.signal(Signal::HUP);
     wait_until("it lives", || get("/healthz").is_some());
     assert_eq!(generation(), settled, "the same files change nothing");
+}
+
+/// Every reload changes the pod's set, so each flips it; the destination is under policy in both.
+fn no_packet_slips_through_a_reload(hook: &str) {
+    const RELOADS: u32 = 40;
+    let mut node = Node::new(hook);
+    node.start();
+    let stop = Arc::new(AtomicBool::new(false));
+    let pod = udp_socket("pod", "10.244.1.10:4000");
+    let sender = thread::spawn({
+        let stop = stop.clone();
+        move || {
+            let mut sent = 0;
+            while !stop.load(Ordering::Relaxed) {
+                // New flows and old ones, by turns.
+                let target = (WORLD, 1024 + (sent % 5000) as u16);
+                sent += u64::from(pod.send_to(b"data", target).is_ok());
+            }
+            sent
+        }
+    });
+    let other =
+        DOCUMENTS.replace("8.8.0.0/16", "9.9.0.0/16").replace("policyID: 4711", "policyID: 4712");
+    for round in 0..RELOADS {
+        let documents = if round % 2 == 0 { &other } else { DOCUMENTS };
+        let before = maps().settings().unwrap().generation;
+        fs::write(format!("{POLICY}.new"), documents).unwrap();
+        fs::rename(format!("{POLICY}.new"), POLICY).unwrap();
+        wait_until("the reload is done", || maps().settings().unwrap().generation != before);
+    }
+    stop.store(true, Ordering::Relaxed);
+    let sent = sender.join().unwrap();
+    assert!(sent > 1000, "{sent} packets");
+    wait_for_count(Reason::Redirected, sent);
+    let passed = [Reason::NotSelected, Reason::OutsidePolicy, Reason::Exempt, Reason::Excluded];
+    assert_eq!(passed.map(count), [0; 4], "of {sent} packets");
 }
 
 fn cleanup_leaves_nothing(hook: &str) {
