@@ -25,6 +25,7 @@ pub mod cleanup;
 pub mod cli;
 pub mod clsact;
 pub mod config;
+mod config_file;
 pub mod counters;
 pub mod flows;
 pub mod host;

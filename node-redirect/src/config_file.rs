@@ -1,0 +1,276 @@
+//! The shape of `node-redirect.toml`, and what must be true of each value.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use ipnet::{IpNet, Ipv4Net};
+use serde::Deserialize;
+
+use crate::config::{Config, Flows, HookChoice};
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct File {
+    node: Node,
+    attach: Attach,
+    #[serde(default)]
+    vxlan: Vxlan,
+    policy: Policy,
+    #[serde(default)]
+    flows: Flows,
+    #[serde(default)]
+    health: Health,
+    #[serde(default)]
+    bpf: Bpf,
+    #[serde(default)]
+    api: Api,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Node {
+    name: String,
+    vtep: IpAddr,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Attach {
+    interfaces: Vec<String>,
+    #[serde(default)]
+    hook: HookChoice,
+    #[serde(default)]
+    path: PathChoice,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Default)]
+#[serde(rename_all = "lowercase")]
+enum PathChoice {
+    #[default]
+    Auto,
+    Fast,
+    Kernel,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Vxlan {
+    pub(crate) device: String,
+    pub(crate) port: u16,
+    mtu: u32,
+}
+
+impl Default for Vxlan {
+    fn default() -> Self {
+        Self { device: "egw".to_owned(), port: 4790, mtu: 0 }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Policy {
+    files: Vec<PathBuf>,
+    #[serde(default)]
+    never_redirect: Vec<IpNet>,
+}
+
+/// Gateways are not probed by this version: each one that the documents name counts as healthy.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Health {
+    interval_ms: u32,
+    failures: u32,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self { interval_ms: 100, failures: 3 }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Bpf {
+    pub(crate) pin_path: PathBuf,
+}
+
+impl Default for Bpf {
+    fn default() -> Self {
+        Self { pin_path: PathBuf::from("/sys/fs/bpf/node-redirect") }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Api {
+    pub(crate) listen: String,
+}
+
+impl Default for Api {
+    fn default() -> Self {
+        Self { listen: "127.0.0.1:9481".to_owned() }
+    }
+}
+
+impl File {
+    pub(crate) fn check(self) -> Result<Config, Vec<String>> {
+        let mut problems = Vec::new();
+        if self.node.name.is_empty() {
+            problems.push("node.name is empty: the name of this node's EgressNode".to_owned());
+        }
+        let vtep = self.node.check_vtep(&mut problems);
+        let interfaces = self.attach.check(&mut problems);
+        let vxlan_mtu = self.vxlan.check(&mut problems);
+        let never_redirect = self.policy.check(&mut problems);
+        self.flows.check(&mut problems);
+        self.health.check(&mut problems);
+        if !self.bpf.pin_path.is_absolute() {
+            problems.push(format!(
+                "bpf.pin_path {}: an absolute path on a bpf file system is wanted",
+                self.bpf.pin_path.display()
+            ));
+        }
+        let api_listen = self.api.listen.parse().unwrap_or_else(|_| {
+            problems.push(format!(
+                "api.listen {:?}: an address and port is wanted, as 127.0.0.1:9481",
+                self.api.listen
+            ));
+            SocketAddr::from((Ipv4Addr::LOCALHOST, 0))
+        });
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        Ok(Config {
+            node_name: self.node.name,
+            vtep,
+            interfaces,
+            hook: self.attach.hook,
+            vxlan_device: self.vxlan.device,
+            vxlan_port: self.vxlan.port,
+            vxlan_mtu,
+            policy_files: self.policy.files,
+            never_redirect,
+            flows: self.flows,
+            pin_path: self.bpf.pin_path,
+            api_listen,
+        })
+    }
+}
+
+impl Node {
+    fn check_vtep(&self, problems: &mut Vec<String>) -> Ipv4Addr {
+        if let IpAddr::V4(vtep) = self.vtep
+            && !vtep.is_unspecified()
+            && !vtep.is_multicast()
+        {
+            return vtep;
+        }
+        problems.push(format!(
+            "node.vtep {}: the IPv4 address that this node tunnels from is wanted",
+            self.vtep
+        ));
+        Ipv4Addr::UNSPECIFIED
+    }
+}
+
+impl Attach {
+    fn check(&self, problems: &mut Vec<String>) -> Vec<glob::Pattern> {
+        if self.interfaces.is_empty() {
+            problems.push(
+                "attach.interfaces is empty: names or patterns of the pods' host-side interfaces are wanted, as \"veth*\""
+                    .to_owned(),
+            );
+        }
+        if self.path == PathChoice::Kernel {
+            problems.push(
+                "attach.path \"kernel\" is not supported by this version: use \"auto\" or \"fast\""
+                    .to_owned(),
+            );
+        }
+        let mut patterns = Vec::new();
+        for text in &self.interfaces {
+            match glob::Pattern::new(text) {
+                Ok(pattern) if !text.is_empty() => patterns.push(pattern),
+                Ok(_) => problems.push("attach.interfaces has an empty pattern".to_owned()),
+                Err(error) => problems.push(format!("attach.interfaces {text:?}: {error}")),
+            }
+        }
+        patterns
+    }
+}
+
+/// IFNAMSIZ with its final zero.
+const LONGEST_INTERFACE_NAME: usize = 15;
+const LEAST_MTU: u32 = 576;
+
+impl Vxlan {
+    fn check(&self, problems: &mut Vec<String>) -> Option<u32> {
+        let name = &self.device;
+        if name.is_empty()
+            || name.len() > LONGEST_INTERFACE_NAME
+            || name.contains(|c: char| c == '/' || c.is_whitespace())
+        {
+            problems.push(format!(
+                "vxlan.device {name:?}: an interface name of 1 to {LONGEST_INTERFACE_NAME} characters is wanted"
+            ));
+        }
+        if self.port == 0 {
+            problems
+                .push("vxlan.port 0: a UDP port is wanted, the gateways' vxlan_port".to_owned());
+        }
+        if self.mtu != 0 && !(LEAST_MTU..=65_485).contains(&self.mtu) {
+            problems.push(format!(
+                "vxlan.mtu {}: {LEAST_MTU} to 65485, or 0 for what the underlay carries",
+                self.mtu
+            ));
+        }
+        (self.mtu != 0).then_some(self.mtu)
+    }
+}
+
+impl Policy {
+    fn check(&self, problems: &mut Vec<String>) -> Vec<Ipv4Net> {
+        if self.files.is_empty() {
+            problems.push("policy.files is empty: name the policy documents' file(s)".to_owned());
+        }
+        // IPv6 never leaves through a gateway in this version, so an IPv6 prefix here asks for what is so already.
+        self.never_redirect
+            .iter()
+            .filter_map(|prefix| match prefix {
+                IpNet::V4(prefix) => Some(prefix.trunc()),
+                IpNet::V6(_) => None,
+            })
+            .collect()
+    }
+}
+
+impl Flows {
+    fn check(&self, problems: &mut Vec<String>) {
+        if !(1024..=16_777_216).contains(&self.max_entries) {
+            problems.push(format!("flows.max_entries {}: 1024 to 16777216", self.max_entries));
+        }
+        for (name, seconds) in [
+            ("tcp_timeout", self.tcp_timeout),
+            ("tcp_closing_timeout", self.tcp_closing_timeout),
+            ("udp_timeout", self.udp_timeout),
+            ("udp_unreplied_timeout", self.udp_unreplied_timeout),
+            ("icmp_timeout", self.icmp_timeout),
+            ("other_timeout", self.other_timeout),
+        ] {
+            if !(2..=864_000).contains(&seconds) {
+                problems.push(format!("flows.{name} {seconds}: 2 to 864000 seconds"));
+            }
+        }
+    }
+}
+
+impl Health {
+    fn check(&self, problems: &mut Vec<String>) {
+        if self.interval_ms == 0 {
+            problems.push("health.interval_ms 0: at least 1".to_owned());
+        }
+        if self.failures == 0 {
+            problems.push("health.failures 0: at least 1".to_owned());
+        }
+    }
+}
