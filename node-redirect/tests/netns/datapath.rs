@@ -1,7 +1,8 @@
 //! Packets from a pod to a gateway's interface and back.
 
 use std::fs;
-use std::net::UdpSocket;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -184,6 +185,56 @@ pub fn drops_truncated_headers(hook: &str) {
 
 fn fragment_of(payload: &[u8], offset: u16, flags: u16) -> Packet {
     frame::packet(POD, WORLD, frame::UDP, payload.to_vec()).fragment(42, flags | offset)
+}
+
+/// A far end that speaks VXLAN by the kernel stands for gateway and world. TCP comes from the pod in bursts larger than the tunnel's MTU; what
+/// counts is the segments.
+pub fn carries_bulk_tcp(hook: &str) {
+    const BYTES: usize = 20_000_000;
+    const INNER_MTU: usize = 1450;
+    let mut node = Node::new(hook);
+    node.start();
+    // The inner destination MAC is the node's, so the far end must have it.
+    let mac = sh("cat /sys/class/net/vethpod/address");
+    for command in [
+        &format!(
+            "ip link add vx address {} type vxlan id {VNI} dstport 4790 remote 192.0.2.1 local 192.0.2.10",
+            mac.trim()
+        ),
+        "ip addr add 198.51.100.10/32 dev vx",
+        "ip link set vx mtu 1450 up",
+        "ip route add 10.244.1.10/32 dev vx src 198.51.100.10",
+        "ip neigh add 10.244.1.10 dev vx lladdr 02:00:00:00:00:99",
+    ] {
+        sh(&format!("ip netns exec gateway {command}"));
+    }
+    let world = inside("gateway", || TcpListener::bind("198.51.100.10:80").unwrap());
+    let echo = thread::spawn(move || {
+        let (mut stream, _) = world.accept().unwrap();
+        std::io::copy(&mut stream.try_clone().unwrap(), &mut stream).unwrap()
+    });
+    let mut pod = inside("pod", || TcpStream::connect("198.51.100.10:80").unwrap());
+    let data: Vec<u8> = (0..BYTES).map(|i| (i / 7) as u8).collect();
+    let mut writer = pod.try_clone().unwrap();
+    let sender = thread::spawn({
+        let data = data.clone();
+        move || {
+            writer.write_all(&data).unwrap();
+            writer.shutdown(Shutdown::Write).unwrap();
+        }
+    });
+    let mut back = Vec::new();
+    pod.read_to_end(&mut back).unwrap();
+    sender.join().unwrap();
+    echo.join().unwrap();
+    assert!(back == data, "{} bytes of {BYTES} came back, or other ones", back.len());
+    assert_eq!(count(Reason::TooBig), 0);
+    let least = (BYTES / INNER_MTU) as u64;
+    assert!(count(Reason::Redirected) >= least, "segments are counted, not bursts");
+    assert!(count(Reason::Returned) >= least);
+    let flows = maps().flows.snapshot().unwrap();
+    let tcp: Vec<_> = flows.iter().filter(|(key, _)| key.protocol == abi::PROTOCOL_TCP).collect();
+    assert!(tcp.len() == 1 && tcp[0].1.kind == abi::FLOW_REDIRECTED, "{tcp:?}");
 }
 
 /// Every reload changes the pod's set, so each flips it; the destination is under policy in both.

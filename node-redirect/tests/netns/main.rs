@@ -34,6 +34,7 @@ for_both_hooks! {
     agent::follows_policy_files
     agent::cleanup_leaves_nothing
     agent::attaches_again_what_others_took_away
+    datapath::carries_bulk_tcp
     datapath::no_packet_slips_through_a_reload
     datapath::leaves_inbound_flows_alone
 }
