@@ -210,10 +210,12 @@ fn load_policies(config: &Config) -> Result<PolicyStore> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(io::Error::new(error.kind(), format!("{}: {error}", file.display()))),
     };
-    let applied = store.load_at_start(read).map_err(|error| match error {
-        ApplyError::Store(error) => anyhow::Error::new(error),
-        error => anyhow::Error::new(error)
-            .context(format!("policies of {} or the set kept in state_dir", file.display())),
+    let applied = store.load_at_start(read).map_err(|error| {
+        if let ApplyError::Store(error) = error {
+            return anyhow::Error::new(error);
+        }
+        let place = format!("policies of {} or the set kept in state_dir", file.display());
+        anyhow::Error::new(error).context(place)
     })?;
     for warning in &applied.warnings {
         warn!("{warning}");

@@ -1,5 +1,7 @@
 //! Each drop reason, and a packet that causes it: that reason, once, and nothing else.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+
 mod harness;
 
 use gateway::verdict::{DropReason, Side};
@@ -167,7 +169,7 @@ fn cases() -> Vec<Case> {
             b.io.receive(External, &from_router(&udp((REMOTE, 54), (EGRESS, l4_port), 64, b"")));
         }),
         scene("TCP whose egress IP was taken away", R::SessionCut, Tunnel, usual(), |b| {
-            b.from_pod(&tunnelled(NODE, POLICY, &tcp((POD, 1), (REMOTE, 80), SYN, None, b"")));
+            b.pod_sends(&tunnelled(NODE, POLICY, &tcp((POD, 1), (REMOTE, 80), SYN, None, b"")));
             b.publish(policies(2, &[(POLICY, &[EGRESS_2], &[])]));
             b.io.receive(Tunnel, &tunnelled(NODE, POLICY, &tcp((POD, 1), (REMOTE, 80), ACK, None, b"x")));
         }),
@@ -184,7 +186,7 @@ fn cases() -> Vec<Case> {
         scene("out2in beyond the tunnel's MTU", R::TooBig, External, usual(), |b| {
             let l4_port = b.open_udp(4000, (REMOTE, 53));
             let fits = udp((REMOTE, 53), (EGRESS, l4_port), 64, &[0; 1450 - 28]);
-            assert_eq!(b.from_world(&from_router(&fits)).len(), 1);
+            assert_eq!(b.world_sends(&from_router(&fits)).len(), 1);
             b.io.receive(External, &from_router(&udp((REMOTE, 53), (EGRESS, l4_port), 64, &[0; 1450 - 27])));
         }),
         scene("no router", R::NoNextHop, External, Setup { external_gateways: vec![], ..usual() }, |b| {
@@ -203,7 +205,7 @@ fn cases() -> Vec<Case> {
         }),
         scene("a reload while waiting for ARP", R::PolicyChanged, External, usual(), |b| {
             b.arp = false;
-            b.from_pod(&tunnelled(NODE, POLICY, &good()));
+            b.pod_sends(&tunnelled(NODE, POLICY, &good()));
             b.publish(usual_policies(2));
             b.io.receive(External, &arp_frame(2, EXTERNAL_MAC, (ROUTER_MAC, ROUTER), (EXTERNAL_MAC, EXTERNAL)));
         }),
@@ -233,7 +235,7 @@ fn exhaust_l4_ports(bench: &mut Bench) {
         for sport in 1..=u16::MAX {
             let source = Ipv4Addr::new(10, 244, 1, pod);
             let packet = udp((source, sport), (REMOTE, 53), 64, b"");
-            bench.from_pod(&tunnelled(NODE, POLICY, &packet));
+            bench.pod_sends(&tunnelled(NODE, POLICY, &packet));
             if bench.dropped(DropReason::L4PortsExhausted) > 0 {
                 assert!(bench.sessions() > 50_000, "refused at {} sessions", bench.sessions());
                 return;

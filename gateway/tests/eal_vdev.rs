@@ -4,6 +4,7 @@
 //! Every test that takes packets from a pool ends by counting that all are back.
 
 #![cfg(feature = "dpdk")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
 mod harness;
 
@@ -121,7 +122,8 @@ fn an_mbuf_behaves_as_the_double_does() {
     let mut mbuf = packet(&pool, b"0123456789");
     let mut double = io.alloc().unwrap();
     assert!(double.fill(b"0123456789"));
-    let steps: &[(&str, fn(&mut dyn Steps) -> bool)] = &[
+    type Step = fn(&mut dyn Steps) -> bool;
+    let steps: &[(&str, Step)] = &[
         ("trim 3", |p| p.step_trim(3)),
         ("prepend 2", |p| p.step_prepend(2)),
         ("truncate 5", |p| p.step_truncate(5)),

@@ -1,6 +1,8 @@
 //! The translation against a naive model: a list of sessions, searched from end to end, with time as
 //! a number. Random packets of few pods, l4_ports and remotes meet often; the clock jumps.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+
 mod harness;
 
 use gateway::verdict::{DropReason, Side};
@@ -75,11 +77,11 @@ impl Run {
         self.bench.now.millis() / 1000
     }
 
-    fn from_pod(&mut self, pod: u8, sport: u16, remote: u8, dport: u16) {
+    fn pod_sends(&mut self, pod: u8, sport: u16, remote: u8, dport: u16) {
         let pod = Ipv4Addr::new(10, 244, 1, pod);
         let remote = Ipv4Addr::new(198, 51, 100, remote);
         let packet = udp((pod, sport), (remote, dport), 64, b"question");
-        let out = self.bench.from_pod(&tunnelled(NODE, POLICY, &packet));
+        let out = self.bench.pod_sends(&tunnelled(NODE, POLICY, &packet));
         assert_eq!(out.len(), 1, "{:?}", self.bench.drops());
         let seen = Seen::of(&out[0]);
         assert!(seen.l4_checksum_ok);
@@ -101,7 +103,7 @@ impl Run {
         self.known.push(Known { pod, sport, remote, dport, external, heard: now, answered });
     }
 
-    fn from_world(&mut self, session: prop::sample::Index, stranger: bool) {
+    fn world_sends(&mut self, session: prop::sample::Index, stranger: bool) {
         if self.known.is_empty() {
             return;
         }
@@ -110,7 +112,7 @@ impl Run {
         let source = if stranger { known.dport + 1 } else { known.dport };
         let packet = udp((known.remote, source), (EGRESS, known.external), 64, b"answer");
         let before = self.bench.dropped(DropReason::NoSession);
-        let back = self.bench.from_world(&from_router(&packet));
+        let back = self.bench.world_sends(&from_router(&packet));
         if stranger {
             assert_eq!((back.len(), self.bench.dropped(DropReason::NoSession)), (0, before + 1));
             return;
@@ -123,10 +125,10 @@ impl Run {
         (self.known[at].heard, self.known[at].answered) = (now, true);
     }
 
-    fn from_nowhere(&mut self, l4_port: u16) {
+    fn stray(&mut self, l4_port: u16) {
         let remote = Ipv4Addr::new(192, 88, 99, 1);
         let packet = udp((remote, 9), (EGRESS, l4_port), 64, b"");
-        assert_eq!(self.bench.from_world(&from_router(&packet)).len(), 0);
+        assert_eq!(self.bench.world_sends(&from_router(&packet)).len(), 0);
     }
 
     fn wait(&mut self, seconds: u64) {
@@ -146,12 +148,13 @@ proptest! {
         let mut run = Run { bench: Bench::new(), known: Vec::new() };
         for step in steps {
             match step {
-                Step::FromPod { pod, sport, remote, dport } => run.from_pod(pod, sport, remote, dport),
-                Step::FromWorld { session, stranger } => run.from_world(session, stranger),
-                Step::FromNowhere { l4_port } => run.from_nowhere(l4_port),
+                Step::FromPod { pod, sport, remote, dport } => run.pod_sends(pod, sport, remote, dport),
+                Step::FromWorld { session, stranger } => run.world_sends(session, stranger),
+                Step::FromNowhere { l4_port } => run.stray(l4_port),
                 Step::Wait { seconds } => run.wait(seconds),
             }
             prop_assert_eq!(run.bench.sessions() as usize, run.known.len());
+            run.bench.worker.nat().check_invariants();
         }
         run.wait(8000);
         prop_assert_eq!(run.bench.sessions(), 0);
@@ -176,10 +179,10 @@ proptest! {
             let segment = packet.split_off(20);
             ipv4_with(from.0, to.0, if is_tcp { 6 } else { 17 }, &segment, |h| h.time_to_live = ttl)
         };
-        let out = bench.from_pod(&tunnelled(NODE, POLICY, &mirror((POD, sport), (REMOTE, dport), 64)));
+        let out = bench.pod_sends(&tunnelled(NODE, POLICY, &mirror((POD, sport), (REMOTE, dport), 64)));
         let external = Seen::of(&out[0]).sport;
         let answer = mirror((REMOTE, dport), (EGRESS, external), 64);
-        let back = bench.from_world(&from_router(&answer));
+        let back = bench.world_sends(&from_router(&answer));
         let expected = mirror((REMOTE, dport), (POD, sport), 63);
         prop_assert_eq!(&back[0][14 + 50..], &expected[..]);
         prop_assert_eq!(&out[0][14..], &mirror((EGRESS, external), (REMOTE, dport), 63)[..]);

@@ -1,5 +1,7 @@
 //! Packet in → verdict → packet out, through the whole worker.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+
 mod harness;
 
 use gateway::verdict::{DropReason, Side};
@@ -32,7 +34,7 @@ fn pod_to_world() {
     for Case { description, inner } in cases {
         let mut bench = Bench::new();
         let before = Seen::of_packet(&inner);
-        let out = bench.from_pod(&tunnelled(NODE, POLICY, &inner));
+        let out = bench.pod_sends(&tunnelled(NODE, POLICY, &inner));
         assert_eq!(out.len(), 1, "{description}: {:?}", bench.drops());
         let after = Seen::of(&out[0]);
         assert_eq!(after.source, EGRESS, "{description}");
@@ -89,9 +91,9 @@ fn world_to_pod() {
     ];
     for Case { description, question, answer, sees } in cases {
         let mut bench = Bench::new();
-        let out = bench.from_pod(&tunnelled(NODE, POLICY, &question));
+        let out = bench.pod_sends(&tunnelled(NODE, POLICY, &question));
         let answer = answer(Seen::of(&out[0]).sport);
-        let back = bench.from_world(&from_router(&answer));
+        let back = bench.world_sends(&from_router(&answer));
         assert_eq!(back.len(), 1, "{description}: {:?}", bench.drops());
         let (inner, vni) = Seen::in_tunnel(&back[0], NODE);
         let sent = Seen::of_packet(&answer);
@@ -108,11 +110,11 @@ fn two_policies_leave_with_two_addresses_and_one_flow_keeps_its_l4_port() {
     let mut bench = Bench::new();
     let first = udp((POD, 4000), (REMOTE, 53), 64, b"1");
     let second = udp((POD_C, 4000), (REMOTE, 53), 64, b"2");
-    let a = Seen::of(&bench.from_pod(&tunnelled(NODE, POLICY, &first))[0]);
-    let b = Seen::of(&bench.from_pod(&tunnelled(NODE2, POLICY_2, &second))[0]);
+    let a = Seen::of(&bench.pod_sends(&tunnelled(NODE, POLICY, &first))[0]);
+    let b = Seen::of(&bench.pod_sends(&tunnelled(NODE2, POLICY_2, &second))[0]);
     assert_eq!((a.source, b.source), (EGRESS, EGRESS_2));
     for _ in 0..100 {
-        let again = Seen::of(&bench.from_pod(&tunnelled(NODE, POLICY, &first))[0]);
+        let again = Seen::of(&bench.pod_sends(&tunnelled(NODE, POLICY, &first))[0]);
         assert_eq!((again.source, again.sport), (a.source, a.sport));
     }
     assert_eq!(bench.sessions(), 2);
@@ -123,12 +125,12 @@ fn udp_without_checksum_stays_without_and_a_broken_one_stays_broken() {
     let mut bench = Bench::new();
     let mut none = udp((POD, 4000), (REMOTE, 53), 64, b"no checksum");
     none[26..28].copy_from_slice(&[0, 0]);
-    let out = Seen::of(&bench.from_pod(&tunnelled(NODE, POLICY, &none))[0]);
+    let out = Seen::of(&bench.pod_sends(&tunnelled(NODE, POLICY, &none))[0]);
     assert!(out.l4_checksum_zero);
 
     let mut broken = udp((POD, 4001), (REMOTE, 53), 64, b"broken");
     broken[26] ^= 0x5a;
-    let out = Seen::of(&bench.from_pod(&tunnelled(NODE, POLICY, &broken))[0]);
+    let out = Seen::of(&bench.pod_sends(&tunnelled(NODE, POLICY, &broken))[0]);
     assert!(!out.l4_checksum_ok, "a damaged packet must not be certified as whole");
 }
 
@@ -136,11 +138,11 @@ fn udp_without_checksum_stays_without_and_a_broken_one_stays_broken() {
 fn outer_checksum_zero_or_right_is_accepted() {
     let mut bench = Bench::new();
     let inner = udp((POD, 4000), (REMOTE, 53), 64, b"x");
-    assert_eq!(bench.from_pod(&tunnelled(NODE, POLICY, &inner)).len(), 1);
-    assert_eq!(bench.from_pod(&tunnelled_with_checksum(NODE, POLICY, &inner)).len(), 1);
+    assert_eq!(bench.pod_sends(&tunnelled(NODE, POLICY, &inner)).len(), 1);
+    assert_eq!(bench.pod_sends(&tunnelled_with_checksum(NODE, POLICY, &inner)).len(), 1);
     let mut wrong = tunnelled_with_checksum(NODE, POLICY, &inner);
     wrong[41] ^= 1;
-    assert_eq!(bench.from_pod(&wrong).len(), 0);
+    assert_eq!(bench.pod_sends(&wrong).len(), 0);
     assert_eq!(bench.dropped(DropReason::OuterChecksum), 1);
 }
 
@@ -150,7 +152,7 @@ fn reserved_vxlan_bits_do_not_matter() {
     let mut bench = Bench::new();
     let mut vxlan = vxlan_payload(POLICY, &udp((POD, 4000), (REMOTE, 53), 64, b"x"));
     (vxlan[0], vxlan[1], vxlan[7]) = (0xff, 0xff, 0xff);
-    assert_eq!(bench.from_pod(&tunnelled_frame(NODE, vxlan, false)).len(), 1);
+    assert_eq!(bench.pod_sends(&tunnelled_frame(NODE, vxlan, false)).len(), 1);
 }
 
 #[test]
@@ -160,11 +162,11 @@ fn mss_is_clamped_both_ways_and_a_smaller_one_is_left() {
         let mut bench = Bench::new();
         let syn = tcp((POD, 4000), (REMOTE, 443), SYN, Some(offered), b"");
         assert_eq!(mss(&Seen::of_packet(&syn).segment), offered);
-        let out = Seen::of(&bench.from_pod(&tunnelled(NODE, POLICY, &syn))[0]);
+        let out = Seen::of(&bench.pod_sends(&tunnelled(NODE, POLICY, &syn))[0]);
         assert_eq!(mss(&out.segment), expected, "in2out, offered {offered}");
         assert!(out.l4_checksum_ok);
         let answer = tcp((REMOTE, 443), (EGRESS, out.sport), SYN | ACK, Some(offered), b"");
-        let back = bench.from_world(&from_router(&answer));
+        let back = bench.world_sends(&from_router(&answer));
         let (inner, _) = Seen::in_tunnel(&back[0], NODE);
         assert_eq!(mss(&inner.segment), expected, "out2in, offered {offered}");
         assert!(inner.l4_checksum_ok);
@@ -190,9 +192,9 @@ fn congestion_marks_go_in_and_out_of_the_tunnel() {
         fix_ipv4_checksum(&mut frame[14..34]);
         frame
     };
-    let out = Seen::of(&bench.from_pod(&with_outer_ce(&inner(0xb8 | ECT0)))[0]);
+    let out = Seen::of(&bench.pod_sends(&with_outer_ce(&inner(0xb8 | ECT0)))[0]);
     assert_eq!(out.tos, 0xb8 | CE);
-    assert_eq!(bench.from_pod(&with_outer_ce(&inner(0xb8))).len(), 0);
+    assert_eq!(bench.pod_sends(&with_outer_ce(&inner(0xb8))).len(), 0);
     assert_eq!(bench.dropped(DropReason::EcnInvalid), 1);
 
     let plain = udp((REMOTE, 53), (EGRESS, out.sport), 64, b"y");
@@ -200,7 +202,7 @@ fn congestion_marks_go_in_and_out_of_the_tunnel() {
         h.dscp = 0x2e.try_into().unwrap();
         h.ecn = 0b10.try_into().unwrap();
     });
-    let back = bench.from_world(&from_router(&answer));
+    let back = bench.world_sends(&from_router(&answer));
     assert_eq!(Seen::of(&back[0]).tos, 0x2e << 2 | ECT0, "outer DSCP and ECN are the inner ones");
 }
 
@@ -217,7 +219,7 @@ fn next_hops_are_resolved_and_the_first_packet_is_not_lost() {
     bench.arp = false;
     let on_link = [203, 0, 113, 99].into();
     let inner = udp((POD, 4000), (on_link, 53), 64, b"x");
-    let asked = bench.from_pod(&tunnelled(NODE, POLICY, &inner));
+    let asked = bench.pod_sends(&tunnelled(NODE, POLICY, &inner));
     assert_eq!(asked.len(), 1, "an ARP request and nothing else");
     assert_eq!(&asked[0][..6], &[0xff; 6]);
     assert_eq!(&asked[0][38..42], &[203, 0, 113, 99], "asks for the destination, not the router");
@@ -353,7 +355,7 @@ fn vlan_tags_are_taken_off_and_put_on() {
         with_tag
     };
     let inner = udp((POD, 4000), (REMOTE, 53), 64, b"x");
-    let asked = bench.from_pod(&tunnelled(NODE, POLICY, &inner));
+    let asked = bench.pod_sends(&tunnelled(NODE, POLICY, &inner));
     let request = arp_frame(1, [0xff; 6], (EXTERNAL_MAC, EXTERNAL), ([0; 6], ROUTER));
     assert_eq!(asked, [tagged(request)]);
     let reply = arp_frame(2, EXTERNAL_MAC, (ROUTER_MAC, ROUTER), (EXTERNAL_MAC, EXTERNAL));
@@ -362,10 +364,10 @@ fn vlan_tags_are_taken_off_and_put_on() {
     let out = Seen::of(&bench.take(Side::External)[0]);
     assert_eq!((out.vlan, out.source), (Some(300), EGRESS));
     let answer = from_router(&udp((REMOTE, 53), (EGRESS, out.sport), 64, b"y"));
-    assert_eq!(bench.from_world(&answer).len(), 0, "without the tag");
+    assert_eq!(bench.world_sends(&answer).len(), 0, "without the tag");
     assert_eq!(bench.dropped(DropReason::WrongVlan), 1);
     bench.arp = true;
-    assert_eq!(bench.from_world(&tagged(answer)).len(), 1);
+    assert_eq!(bench.world_sends(&tagged(answer)).len(), 1);
 }
 
 #[test]
@@ -374,7 +376,7 @@ fn ethernet_padding_is_not_forwarded() {
     let l4_port = bench.open_udp(4000, (REMOTE, 53));
     let mut answer = from_router(&udp((REMOTE, 53), (EGRESS, l4_port), 64, b"y"));
     answer.resize(60, 0xaa);
-    let back = bench.from_world(&answer);
+    let back = bench.world_sends(&answer);
     assert_eq!(back[0].len(), 14 + 50 + 20 + 8 + 1);
 }
 
@@ -384,8 +386,8 @@ fn buffers_all_come_back() {
     let mut bench = Bench::new();
     for sport in 1000..1200 {
         let l4_port = bench.open_udp(sport, (REMOTE, 53));
-        bench.from_world(&from_router(&udp((REMOTE, 53), (EGRESS, l4_port), 64, b"y")));
-        bench.from_world(&from_router(&udp((REMOTE, 54), (EGRESS, l4_port), 64, b"y")));
+        bench.world_sends(&from_router(&udp((REMOTE, 53), (EGRESS, l4_port), 64, b"y")));
+        bench.world_sends(&from_router(&udp((REMOTE, 54), (EGRESS, l4_port), 64, b"y")));
     }
     assert_eq!(bench.dropped(DropReason::NoSession), 200);
     assert_eq!(bench.io.in_use(), 0);

@@ -1,5 +1,7 @@
 //! Policies that change while flows live, and TCP sessions as they age.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+
 mod harness;
 
 use gateway::{
@@ -13,7 +15,7 @@ use std::sync::Arc;
 /// The l4_port of the only session's packets, seen by one more datagram of the pod.
 fn source_of(bench: &mut Bench, vni: u32) -> Option<(std::net::Ipv4Addr, u16)> {
     let packet = udp((POD, 4000), (REMOTE, 53), 64, b"x");
-    let out = bench.from_pod(&tunnelled(NODE, vni, &packet));
+    let out = bench.pod_sends(&tunnelled(NODE, vni, &packet));
     out.first().map(|frame| Seen::of(frame)).map(|seen| (seen.source, seen.sport))
 }
 
@@ -31,10 +33,10 @@ fn a_flow_keeps_its_translation_through_every_reload_that_allows_it() {
         assert_eq!(source_of(&mut bench, POLICY), Some(before), "{description}");
         assert_eq!(bench.counters.generation.get(), generation);
         let answer = udp((REMOTE, 53), (before.0, before.1), 64, b"y");
-        assert_eq!(bench.from_world(&from_router(&answer)).len(), 1, "{description}");
+        assert_eq!(bench.world_sends(&from_router(&answer)).len(), 1, "{description}");
     }
     let new_flow = udp((POD, 5000), (REMOTE, 53), 64, b"x");
-    let out = bench.from_pod(&tunnelled(NODE, POLICY, &new_flow));
+    let out = bench.pod_sends(&tunnelled(NODE, POLICY, &new_flow));
     assert_eq!(Seen::of(&out[0]).source, EGRESS_2, "a draining address takes no new flow");
 }
 
@@ -44,7 +46,7 @@ fn a_removed_policy_stops_at_once_in_both_directions() {
     let l4_port = bench.open_udp(4000, (REMOTE, 53));
     bench.publish(policies(2, &[(POLICY_2, &[EGRESS_2], &[])]));
     let answer = udp((REMOTE, 53), (EGRESS, l4_port), 64, b"y");
-    assert_eq!(bench.from_world(&from_router(&answer)).len(), 0);
+    assert_eq!(bench.world_sends(&from_router(&answer)).len(), 0);
     assert_eq!(source_of(&mut bench, POLICY), None);
     assert_eq!((bench.sessions(), bench.counters.sessions_cut.get()), (0, 1));
 }
@@ -88,7 +90,7 @@ fn a_flow_that_comes_under_another_policy_is_rebound_or_begins_anew() {
     let before = source_of(&mut bench, POLICY).unwrap();
     assert_eq!(source_of(&mut bench, POLICY_2), Some(before), "its egress IP is in both pools");
     let answer = udp((REMOTE, 53), (before.0, before.1), 64, b"y");
-    let back = bench.from_world(&from_router(&answer));
+    let back = bench.world_sends(&from_router(&answer));
     assert_eq!(Seen::in_tunnel(&back[0], NODE).1, POLICY_2, "answers bear the new VNI");
 
     bench.publish(usual_policies(3));
@@ -106,9 +108,9 @@ fn answers_follow_the_pod_to_another_node() {
     let mut bench = Bench::new();
     let l4_port = bench.open_udp(4000, (REMOTE, 53));
     let packet = udp((POD, 4000), (REMOTE, 53), 64, b"x");
-    assert!(bench.from_pod(&tunnelled(NODE2, POLICY, &packet)).is_empty(), "not its pod");
+    assert!(bench.pod_sends(&tunnelled(NODE2, POLICY, &packet)).is_empty(), "not its pod");
     let answer = from_router(&udp((REMOTE, 53), (EGRESS, l4_port), 64, b"y"));
-    Seen::in_tunnel(&bench.from_world(&answer)[0], NODE);
+    Seen::in_tunnel(&bench.world_sends(&answer)[0], NODE);
 
     let mut nodes = std::collections::HashMap::new();
     for vtep in [NODE, NODE2] {
@@ -118,8 +120,8 @@ fn answers_follow_the_pod_to_another_node() {
     }
     let policy = usual_policies(2).policy(POLICY).unwrap().clone();
     bench.publish(gateway::nat::PolicyTable::new(2, [(POLICY, policy)].into(), nodes, vec![]));
-    assert_eq!(bench.from_pod(&tunnelled(NODE2, POLICY, &packet)).len(), 1);
-    Seen::in_tunnel(&bench.from_world(&answer)[0], NODE2);
+    assert_eq!(bench.pod_sends(&tunnelled(NODE2, POLICY, &packet)).len(), 1);
+    Seen::in_tunnel(&bench.world_sends(&answer)[0], NODE2);
 }
 
 #[test]
@@ -171,10 +173,10 @@ fn tcp_sessions_live_as_rfc_5382_says() {
             let data: &[u8] = if *payload { b"data" } else { b"" };
             if *pod_says {
                 let packet = tcp((POD, 4000), (REMOTE, REMOTE_PORT), *flags, None, data);
-                l4_port = Seen::of(&bench.from_pod(&tunnelled(NODE, POLICY, &packet))[0]).sport;
+                l4_port = Seen::of(&bench.pod_sends(&tunnelled(NODE, POLICY, &packet))[0]).sport;
             } else {
                 let packet = tcp((REMOTE, REMOTE_PORT), (EGRESS, l4_port), *flags, None, data);
-                assert_eq!(bench.from_world(&from_router(&packet)).len(), 1, "{description}");
+                assert_eq!(bench.world_sends(&from_router(&packet)).len(), 1, "{description}");
             }
         }
         let page = list(&mut bench);
@@ -203,7 +205,7 @@ fn sessions_are_listed_page_by_page_counted_and_flushed() {
     for sport in 1..=1000 {
         bench.open_udp(sport, (REMOTE, if sport % 2 == 0 { 53 } else { 80 }));
     }
-    bench.from_pod(&tunnelled(NODE2, POLICY_2, &echo(POD_C, REMOTE, true, 9, 64)));
+    bench.pod_sends(&tunnelled(NODE2, POLICY_2, &echo(POD_C, REMOTE, true, 9, 64)));
 
     let mut seen = std::collections::HashSet::new();
     let mut from = Some(0);

@@ -43,10 +43,10 @@ impl Idle {
 
     fn rest(&mut self) {
         self.empty_turns = self.empty_turns.saturating_add(1);
-        match self.empty_turns {
-            ..=SPINS => {}
-            ..=PAUSES => (0..PAUSE).for_each(|_| hint::spin_loop()),
-            _ => thread::sleep(SLEEP),
+        if self.empty_turns > PAUSES {
+            thread::sleep(SLEEP);
+        } else if self.empty_turns > SPINS {
+            (0..PAUSE).for_each(|_| hint::spin_loop());
         }
     }
 }

@@ -145,7 +145,8 @@ impl<B> Neighbours<B> {
         create: bool,
         now: Tick,
     ) -> WaitingPackets<B> {
-        if !self.entries.contains_key(&address) && !(create && self.make_room_for(address, now)) {
+        let may_note = self.is_known(address) || create && self.make_room_for(address, now);
+        if !may_note {
             return ArrayVec::new();
         }
         let entry = self.entries.entry(address).or_insert_with(|| Neighbour {

@@ -148,9 +148,10 @@ fn free_pages(size: &Path) -> u64 {
 
 /// The DPDK that runs, e.g. `DPDK 22.11.11`.
 pub fn version() -> String {
-    // SAFETY: returns a static NUL-terminated string; needs no EAL.
-    let version = unsafe { CStr::from_ptr(dpdk_sys::rte_version()) };
-    version.to_string_lossy().into_owned()
+    // SAFETY: needs no EAL.
+    let text = unsafe { dpdk_sys::rte_version() };
+    // SAFETY: a static NUL-terminated string.
+    unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
 }
 
 /// Ticks of the time stamp counter per second.

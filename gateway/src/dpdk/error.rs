@@ -42,9 +42,10 @@ impl fmt::Display for DpdkError {
         if self.errno == 0 {
             return Ok(());
         }
-        // SAFETY: rte_strerror takes any number and returns a NUL-terminated string, static or of
-        // this thread, which is copied before the next call.
-        let text = unsafe { CStr::from_ptr(dpdk_sys::rte_strerror(self.errno)) };
+        // SAFETY: takes any number.
+        let text = unsafe { dpdk_sys::rte_strerror(self.errno) };
+        // SAFETY: a NUL-terminated string, static or of this thread, copied before the next call.
+        let text = unsafe { CStr::from_ptr(text) };
         write!(f, ": {} (errno {})", text.to_string_lossy(), self.errno)
     }
 }

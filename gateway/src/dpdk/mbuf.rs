@@ -29,17 +29,21 @@ impl Mbuf {
     /// A field of type `T` is at `offset` of `rte_mbuf`.
     #[inline(always)]
     unsafe fn get<T: Copy>(&self, offset: dpdk_sys::mbuf_offset) -> T {
-        // SAFETY: inside the mbuf, which we own and which is aligned to a cache line, so that its
-        // fields are aligned too; the caller vouches for the type.
-        unsafe { self.0.as_ptr().cast::<u8>().add(offset as usize).cast::<T>().read() }
+        // SAFETY: the offset is one of the mbuf's own fields.
+        let field = unsafe { self.0.byte_add(offset as usize) };
+        // SAFETY: we own the mbuf, and it is aligned to a cache line, so that its fields are aligned
+        // too; the caller vouches for the type.
+        unsafe { field.cast::<T>().read() }
     }
 
     /// # Safety
     /// As for [`Mbuf::get`].
     #[inline(always)]
     unsafe fn set<T: Copy>(&mut self, offset: dpdk_sys::mbuf_offset, value: T) {
+        // SAFETY: as in `get`.
+        let field = unsafe { self.0.byte_add(offset as usize) };
         // SAFETY: as in `get`; `&mut self` makes it the only access.
-        unsafe { self.0.as_ptr().cast::<u8>().add(offset as usize).cast::<T>().write(value) }
+        unsafe { field.cast::<T>().write(value) }
     }
 
     #[inline(always)]

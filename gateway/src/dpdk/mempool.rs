@@ -44,9 +44,10 @@ impl Mempool {
 
     /// An empty packet; `None` when the pool is.
     pub fn alloc(&self) -> Option<Mbuf> {
-        // SAFETY: the pool is valid for the whole process; an mbuf that the call returns is ours
-        // alone, with one segment of length 0.
-        unsafe { Mbuf::from_raw(dpdk_sys::rte_pktmbuf_alloc(self.0.as_ptr())) }
+        // SAFETY: the pool is valid for the whole process.
+        let raw = unsafe { dpdk_sys::rte_pktmbuf_alloc(self.0.as_ptr()) };
+        // SAFETY: NULL, or an mbuf that is ours alone, with one segment of length 0.
+        unsafe { Mbuf::from_raw(raw) }
     }
 
     /// Buffers that are not in use; exact while no packet moves.

@@ -227,11 +227,10 @@ impl Nat {
 
     /// The state of a UDP session after an answer from `remote_l4_port`.
     pub(super) fn answered(state: SessionState, remote_l4_port: u16) -> SessionState {
-        match state {
-            SessionState::UdpUnreplied if remote_l4_port == DNS => SessionState::UdpDnsAnswered,
-            SessionState::UdpUnreplied => SessionState::UdpReplied,
-            other => other,
+        if state != SessionState::UdpUnreplied {
+            return state;
         }
+        if remote_l4_port == DNS { SessionState::UdpDnsAnswered } else { SessionState::UdpReplied }
     }
 }
 

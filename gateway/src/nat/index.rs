@@ -130,7 +130,7 @@ impl Index {
         (0..probes as usize).map(move |i| home.wrapping_add(i.wrapping_mul(stride)) & mask)
     }
 
-    #[cfg(test)]
+    /// Counts all: for tests.
     pub(super) fn entries(&self) -> usize {
         self.buckets.iter().flat_map(|b| b.tags).filter(|tag| *tag != EMPTY).count()
     }

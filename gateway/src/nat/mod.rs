@@ -204,9 +204,8 @@ impl Nat {
         self.table.remove(id);
     }
 
-    /// Panics where the table contradicts itself. For tests.
-    #[cfg(test)]
-    pub(crate) fn check_invariants(&self) {
+    /// Panics where the table contradicts itself. Looks at everything: for tests.
+    pub fn check_invariants(&self) {
         self.table.check_invariants();
         assert_eq!(self.policy_sessions.total(), u64::from(self.table.len()));
     }

@@ -171,7 +171,6 @@ impl SessionTable {
     }
 
     /// Every live session is found by both of its keys, and nothing else is in the table.
-    #[cfg(test)]
     pub(super) fn check_invariants(&self) {
         let live: Vec<_> =
             (0..self.slots_used()).map(SessionId).filter(|id| self.is_live(*id)).collect();

@@ -100,7 +100,8 @@ mod tests {
     #[test]
     fn lives() {
         let established = [(Out2in, SYN | ACK, false), (In2out, ACK, false)];
-        let cases: &[(&str, SessionState, Vec<(Direction, u8, bool)>, SessionState)] = &[
+        type Life = (&'static str, SessionState, Vec<(Direction, u8, bool)>, SessionState);
+        let cases: &[Life] = &[
             ("handshake", TcpOpening, established.to_vec(), TcpEstablished),
             (
                 "a forged SYN-ACK alone is not established",

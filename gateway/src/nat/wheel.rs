@@ -83,7 +83,7 @@ impl Wheel {
         None
     }
 
-    #[cfg(test)]
+    /// Timers that are set. Walks all of them, and panics where a list is broken: for tests.
     pub(super) fn armed(&self) -> usize {
         let mut armed = 0;
         for (slot, head) in self.heads.iter().enumerate() {

@@ -2,6 +2,7 @@
 //! etherparse: nothing here shares code with what it tests.
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
+#![allow(unreachable_pub, clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
 use arc_swap::ArcSwap;
 use crossbeam_channel::Sender;
@@ -210,14 +211,14 @@ impl Bench {
     }
 
     /// Gives a frame to the tunnel port; returns what left through the external port.
-    pub fn from_pod(&mut self, frame: &[u8]) -> Vec<Vec<u8>> {
+    pub fn pod_sends(&mut self, frame: &[u8]) -> Vec<Vec<u8>> {
         self.io.receive(Side::Tunnel, frame);
         self.poll();
         self.take(Side::External)
     }
 
     /// Gives a frame to the external port; returns what left through the tunnel port.
-    pub fn from_world(&mut self, frame: &[u8]) -> Vec<Vec<u8>> {
+    pub fn world_sends(&mut self, frame: &[u8]) -> Vec<Vec<u8>> {
         self.io.receive(Side::External, frame);
         self.poll();
         self.take(Side::Tunnel)
@@ -253,7 +254,7 @@ impl Bench {
     /// Opens a UDP session and returns the external l4_port that it got.
     pub fn open_udp(&mut self, sport: u16, remote: (Ipv4Addr, u16)) -> u16 {
         let inner = udp((POD, sport), remote, 64, b"hello");
-        let out = self.from_pod(&tunnelled(NODE, POLICY, &inner));
+        let out = self.pod_sends(&tunnelled(NODE, POLICY, &inner));
         assert_eq!(out.len(), 1, "{:?}", self.drops());
         Seen::of(&out[0]).sport
     }
