@@ -16,7 +16,7 @@ use crate::attach::{self, Attacher, Hook};
 use crate::cleanup;
 use crate::config::Config;
 use crate::flows;
-use crate::host::{Host, Interface, Netlink};
+use crate::host::{Address, Host, Interface, Netlink};
 use crate::maps::Maps;
 use crate::policy_files::{self, Watch};
 use crate::preflight;
@@ -64,6 +64,8 @@ struct Agent {
     policies: Option<PolicySet>,
     /// What the maps hold.
     tables: Tables,
+    /// The node's addresses that they were compiled with.
+    compiled_with: Vec<Address>,
     tunnel: Option<u32>,
     attached: BTreeSet<u32>,
 }
@@ -96,6 +98,7 @@ impl Agent {
         let mut agent = Self {
             tables: Tables::read(&maps)?,
             shared: Arc::new(Shared::new(maps, status)),
+            compiled_with: Vec::new(),
             tunnel: None,
             attached: BTreeSet::new(),
             config,
@@ -183,7 +186,10 @@ impl Agent {
         // Interfaces first: a pod that has just come may send at once.
         self.attach_interfaces(&host);
         self.ensure_tunnel(&host).await?;
-        self.sync_tables(&host)
+        if self.compiled_with != host.addresses {
+            self.sync_tables(&host)?;
+        }
+        Ok(())
     }
 
     async fn upkeep(&mut self) {
@@ -220,6 +226,7 @@ impl Agent {
             return Err(error);
         }
         self.tables = next;
+        self.compiled_with.clone_from(&host.addresses);
         *self.shared.names() = names(set, &self.config.node_name);
         Ok(())
     }

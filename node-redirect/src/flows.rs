@@ -19,7 +19,7 @@ pub fn age(maps: &Maps, config: &Flows) -> Result<FlowCounts> {
     let now = now_seconds();
     let mut counts = FlowCounts::default();
     for (key, flow) in maps.flows.snapshot()? {
-        if is_idle(&key, &flow, config, now) {
+        if is_idle(&key, &flow, config, now) && is_still_idle(maps, &key, config)? {
             maps.flows.remove(&key)?;
             continue;
         }
@@ -30,6 +30,12 @@ pub fn age(maps: &Maps, config: &Flows) -> Result<FlowCounts> {
         }
     }
     Ok(counts)
+}
+
+/// A packet may have come since the table was read: an inbound flow that is forgotten just then would have its answer redirected.
+fn is_still_idle(maps: &Maps, key: &FlowKey, config: &Flows) -> Result<bool> {
+    let flow = maps.flows.get(key)?;
+    Ok(flow.is_some_and(|flow| is_idle(key, &flow, config, now_seconds())))
 }
 
 fn is_idle(key: &FlowKey, flow: &Flow, config: &Flows, now: u32) -> bool {

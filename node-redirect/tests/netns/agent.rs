@@ -24,6 +24,10 @@ pub fn follows_interfaces(hook: &str) {
     wait_until("and loses them with its name", || attached_to("other") == 0);
     sh("ip link del other");
     wait_until("no pin is left of one that went", || pins() == before);
+    let trace = || node_redirect_ok(&["trace", "--src", "10.244.1.10", "--dst", "198.51.100.77"]);
+    assert!(trace().contains("redirected: "), "{}", trace());
+    sh("ip addr add 198.51.100.77/32 dev lo");
+    wait_until("the node's new address is exempt", || trace().contains("passed: exempt"));
     sh("ip link del egw");
     wait_until("the tunnel is made again", || attached_to("egw") == 1);
     let wire = Wire::tap("gateway");
