@@ -11,8 +11,8 @@ use rand_chacha::{ChaCha8Rng, rand_core::RngCore};
 pub(super) const FIRST: u16 = 1024;
 pub(super) const COUNT: u32 = 65_536 - FIRST as u32;
 
-/// Random tries before the search says that none is free. Each is one look-up. With nine of ten
-/// l4_ports of a remote taken, 64 tries all fail once in 850; see the README for what that means.
+/// Random tries before the search says that none is free; each is one look-up. While nine of ten
+/// l4_ports of a remote are taken, all tries fail once in 850.
 const TRIES: u32 = 64;
 
 #[derive(Debug)]
