@@ -2,6 +2,7 @@
 //! it ends, by whatever signal; the next one takes it over.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,7 +34,7 @@ pub async fn run(config: Config) -> Result<()> {
     preflight::check(&config.pin_path)?;
     let listener = api::bind(config.api_listen).await?;
     let lock = preflight::take(&config.pin_path)?;
-    let is_first = !Maps::exist(&config.pin_path);
+    let is_first = !has_policy_set(&config.pin_path);
     let netlink = Netlink::connect()?;
     let handle = netlink.handle.clone();
 
@@ -52,6 +53,12 @@ pub async fn run(config: Config) -> Result<()> {
     };
     tokio::spawn(api::serve(listener, agent.shared.clone()));
     agent.follow().await
+}
+
+/// An agent before this one got as far as filling the maps. Maps that cannot be read are for the start to judge.
+fn has_policy_set(pin_path: &Path) -> bool {
+    let settings = || Maps::open(pin_path)?.settings();
+    Maps::exist(pin_path) && settings().map_or(true, |settings| settings.generation > 0)
 }
 
 struct Agent {
