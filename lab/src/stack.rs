@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
-use policy::Format;
+use policy::{Action, Format};
 use serde::Deserialize;
 
 use crate::config::{self, GATEWAY_API, GATEWAY_CONFIG, NODE_API, NODE_CONFIG, POLICY};
@@ -148,10 +148,13 @@ impl Lab {
     /// Waits until the node redirects by all policies of these documents that select a pod of it, and by no others.
     pub fn wait_until_redirected(&self, node: &Node, policies: &str) -> Result<()> {
         let (set, _) = policy::parse(policies, Format::Yaml)?;
-        let wanted: BTreeSet<String> = policy::compile_node(&set, node.name)
-            .policies
-            .into_values()
-            .map(|policy| policy.name)
+        let compiled = policy::compile_node(&set, node.name);
+        let entries = compiled.sets.values().flat_map(|set| &set.entries);
+        let wanted: BTreeSet<String> = entries
+            .filter_map(|(_, action)| match action {
+                Action::Redirect(id) => Some(compiled.policies.get(id)?.name.clone()),
+                Action::Exclude => None,
+            })
             .collect();
         until(&format!("{} redirects by {wanted:?}", node.name), PATIENCE, || {
             let list =

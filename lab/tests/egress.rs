@@ -1,0 +1,149 @@
+//! The way of a pod's traffic through redirector, tunnel and gateway to the world, and back.
+
+mod common;
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context, Result};
+use common::{
+    CRAWLER_IP, Conversation, PAYMENTS_IP, both_policies, crawler, open_all, payments, policy_id,
+    product, product_with_hook, require_right,
+};
+use lab::echo::http::blob_sha256;
+use lab::oracle::Class;
+use lab::probe::{self, TIMEOUT};
+use lab::stack::{Lab, SITE, documents};
+use lab::topology::{NODES, POD_A, POD_B, POD_C, POD_D, Pod, WORLD, WORLD_EXCLUDED};
+use lab::traffic::{Expected, Traffic};
+
+/// TCP, UDP and ICMP of two policies on two nodes, of a pod without policy, and to a destination that one policy excludes.
+fn the_whole_scenario(hook: &str) -> Result<()> {
+    let lab = product_with_hook(hook, &both_policies())?;
+    let mut traffic = Traffic::default();
+    open_all(&lab, &mut traffic, POD_A, WORLD, payments())?;
+    open_all(&lab, &mut traffic, POD_D, WORLD, payments())?;
+    open_all(&lab, &mut traffic, POD_C, WORLD, crawler())?;
+    open_all(&lab, &mut traffic, POD_C, WORLD_EXCLUDED, crawler())?;
+    open_all(&lab, &mut traffic, POD_A, WORLD_EXCLUDED, Expected::Node)?;
+    open_all(&lab, &mut traffic, POD_B, WORLD, Expected::Node)?;
+    require_right(&lab, &traffic)?;
+    let report = lab.report()?;
+    assert!(report.egress_ip(PAYMENTS_IP) > 0 && report.egress_ip(CRAWLER_IP) > 0, "{report}");
+    Ok(())
+}
+
+#[test]
+fn pods_leave_as_the_egress_ip_of_their_policy_by_tcx() -> Result<()> {
+    the_whole_scenario("tcx")
+}
+
+#[test]
+fn pods_leave_as_the_egress_ip_of_their_policy_by_clsact() -> Result<()> {
+    the_whole_scenario("clsact")
+}
+
+#[test]
+fn policies_that_come_later_take_over_new_flows() -> Result<()> {
+    let mut lab = product(&documents(&[SITE]))?;
+    let mut traffic = Traffic::default();
+    open_all(&lab, &mut traffic, POD_A, WORLD, Expected::Node)?;
+    open_all(&lab, &mut traffic, POD_C, WORLD, Expected::Node)?;
+    lab.apply_at_gateway(&both_policies())?;
+    for node in &NODES {
+        lab.apply_at_node(node, &both_policies())?;
+        lab.wait_until_redirected(node, &both_policies())?;
+    }
+    open_all(&lab, &mut traffic, POD_A, WORLD, payments())?;
+    open_all(&lab, &mut traffic, POD_C, WORLD, crawler())?;
+    require_right(&lab, &traffic)
+}
+
+/// Marked TCP from inside: curl's requests carry no marker that the oracle could compare.
+#[test]
+fn tcp_payload_comes_back_to_the_pod_that_sent_it() -> Result<()> {
+    let lab = product(&both_policies())?;
+    for (pod, expected) in [(POD_A, payments()), (POD_C, crawler()), (POD_D, payments())] {
+        let marker =
+            Traffic::default().plan(pod, lab::echo::seen::Protocol::Tcp, WORLD, expected).marker();
+        lab.host(pod.name)?.within(|| probe::tcp(marker, WORLD, TIMEOUT))?;
+    }
+    lab.report()?.require_clean()
+}
+
+/// Many flows at once; each answer must come to the flow that asked.
+#[test]
+fn many_conversations_at_once_are_not_mixed_up() -> Result<()> {
+    const EACH: usize = 50;
+    const ROUNDS: usize = 5;
+    let lab = product(&both_policies())?;
+    let talk =
+        |pod: Pod, expected: Expected, lab: &Lab| -> Result<BTreeSet<std::net::SocketAddr>> {
+            let mut flows: Vec<Conversation> = (0..EACH)
+                .map(|_| Conversation::open(lab, pod, policy_id(expected)))
+                .collect::<Result<_>>()?;
+            let mut sources = BTreeSet::new();
+            for _ in 0..ROUNDS {
+                for flow in &mut flows {
+                    sources.insert(flow.say(TIMEOUT).with_context(|| pod.name)?);
+                }
+            }
+            Ok(sources)
+        };
+    let sources = std::thread::scope(|scope| {
+        let pods = [(POD_A, payments()), (POD_C, crawler()), (POD_D, payments())];
+        let threads = pods.map(|(pod, expected)| {
+            scope.spawn({
+                let (talk, lab) = (&talk, &lab);
+                move || talk(pod, expected, lab)
+            })
+        });
+        threads.map(|thread| thread.join().expect("the thread ends"))
+    });
+    let mut all = BTreeSet::new();
+    for (sources, address) in sources.into_iter().zip([PAYMENTS_IP, CRAWLER_IP, PAYMENTS_IP]) {
+        let sources = sources?;
+        // every flow kept its own l4_port in all rounds
+        assert_eq!(sources.len(), EACH);
+        assert!(sources.iter().all(|source| source.ip() == address), "{sources:?}");
+        all.extend(sources);
+    }
+    let report = lab.report()?;
+    report.require_clean()?;
+    assert_eq!(report.count(Class::EgressIp), (3 * EACH * ROUNDS) as u64, "{report}");
+    Ok(())
+}
+
+#[test]
+fn twenty_megabytes_arrive_unchanged_in_both_directions() -> Result<()> {
+    const BYTES: u64 = 20_000_000;
+    let lab = product(&both_policies())?;
+    let pod = lab.host(POD_A.name)?;
+    let url = format!("http://{WORLD}/blob");
+    pod.run(&["curl", "-sSf", "-m", "60", "-o", "/run/blob", &format!("{url}?bytes={BYTES}")])?;
+    let received = pod.run(&["sha256sum", "/run/blob"])?;
+    let answer = pod.run(&["curl", "-sSf", "-m", "60", "-T", "/run/blob", &url])?;
+    let expected = blob_sha256(BYTES);
+    assert!(received.starts_with(&expected), "{received}");
+    assert!(answer.contains(&expected), "{answer}");
+    lab.report()?.require_clean()
+}
+
+#[test]
+fn traceroute_shows_the_gateway_as_the_first_hop() -> Result<()> {
+    let lab = product(&both_policies())?;
+    let world = WORLD.to_string();
+    let command = ["traceroute", "-n", "-I", "-q", "1", "-w", "1", &world];
+    let hops = lab.host(POD_A.name)?.run(&command)?;
+    let hops: Vec<&str> = hops.lines().skip(1).collect();
+    assert!(hops.first().is_some_and(|hop| hop.contains("192.0.2.10")), "{hops:#?}");
+    assert!(hops.last().is_some_and(|hop| hop.contains(&world)), "{hops:#?}");
+    lab.report()?.require_clean()
+}
+
+#[test]
+fn the_gateway_answers_ping_on_its_own_addresses() -> Result<()> {
+    let lab = product(&both_policies())?;
+    lab.host("node1")?.run(&["ping", "-c", "1", "-W", "2", "192.0.2.10"])?;
+    lab.host("router")?.run(&["ping", "-c", "1", "-W", "2", "203.0.113.2"])?;
+    lab.report()?.require_clean()
+}

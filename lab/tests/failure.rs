@@ -1,0 +1,95 @@
+//! Programs that die. `failureMode: Closed` is the default: whoever has a policy rather does not leave at all.
+
+mod common;
+
+use anyhow::Result;
+use common::{
+    Conversation, SHORT, both_policies, crawler, open_all, payments, policy_id, product,
+    require_right,
+};
+use lab::config::NODE_CONFIG;
+use lab::probe::TIMEOUT;
+use lab::stack::redirector;
+use lab::topology::{NODE1, NODES, POD_A, POD_B, POD_C, WORLD};
+use lab::traffic::{Expected, Traffic};
+
+#[test]
+fn a_killed_gateway_lets_nothing_out_and_a_new_one_serves_again() -> Result<()> {
+    let mut lab = product(&both_policies())?;
+    let mut flow = Conversation::open(&lab, POD_A, policy_id(payments()))?;
+    flow.say(TIMEOUT)?;
+
+    lab.take_daemon("egress-gateway")?.kill()?;
+    for _ in 0..5 {
+        flow.say(SHORT).expect_err("there is no gateway");
+    }
+    Conversation::open(&lab, POD_C, policy_id(crawler()))?
+        .say(SHORT)
+        .expect_err("nor for a new flow");
+    let mut traffic = Traffic::default();
+    open_all(&lab, &mut traffic, POD_B, WORLD, Expected::Node)?;
+    require_right(&lab, &traffic)?;
+
+    lab.start_gateway(&both_policies())?;
+    open_all(&lab, &mut traffic, POD_A, WORLD, payments())?;
+    open_all(&lab, &mut traffic, POD_C, WORLD, crawler())?;
+    flow.say(TIMEOUT)?;
+    require_right(&lab, &traffic)
+}
+
+#[test]
+fn a_restarted_gateway_has_the_policies_it_accepted_last() -> Result<()> {
+    let mut lab = product(&common::only_crawler())?;
+    lab.apply_at_gateway(&both_policies())?;
+    for node in &NODES {
+        lab.apply_at_node(node, &both_policies())?;
+        lab.wait_until_redirected(node, &both_policies())?;
+    }
+    let status = lab.take_daemon("egress-gateway")?.stop()?;
+    assert!(status.success(), "SIGTERM is an ordinary end: {status}");
+    // the file it is started with is the older one
+    lab.start_gateway(&common::only_crawler())?;
+    lab.oracle().expect(common::PAYMENTS_IP, policy_id(payments()), "shop-payments")?;
+    let mut traffic = Traffic::default();
+    open_all(&lab, &mut traffic, POD_A, WORLD, payments())?;
+    require_right(&lab, &traffic)
+}
+
+#[test]
+fn traffic_goes_on_without_its_redirector() -> Result<()> {
+    let mut lab = product(&both_policies())?;
+    let mut flow = Conversation::open(&lab, POD_A, policy_id(payments()))?;
+    let source = flow.say(TIMEOUT)?;
+
+    lab.take_daemon(&redirector(&NODE1))?.kill()?;
+    assert_eq!(flow.say(TIMEOUT)?, source);
+    let mut traffic = Traffic::default();
+    open_all(&lab, &mut traffic, POD_A, WORLD, payments())?;
+    open_all(&lab, &mut traffic, POD_B, WORLD, Expected::Node)?;
+
+    lab.start_redirector(&NODE1, "auto", &both_policies())?;
+    assert_eq!(flow.say(TIMEOUT)?, source);
+    open_all(&lab, &mut traffic, POD_A, WORLD, payments())?;
+    open_all(&lab, &mut traffic, POD_B, WORLD, Expected::Node)?;
+    require_right(&lab, &traffic)
+}
+
+#[test]
+fn after_cleanup_a_node_is_as_before() -> Result<()> {
+    let mut lab = product(&both_policies())?;
+    let mut traffic = Traffic::default();
+    open_all(&lab, &mut traffic, POD_A, WORLD, payments())?;
+    let status = lab.take_daemon(&redirector(&NODE1))?.stop()?;
+    assert!(status.success(), "SIGTERM is an ordinary end: {status}");
+    lab.redirector_cli(&NODE1, &["cleanup", "--config", NODE_CONFIG])?;
+
+    open_all(&lab, &mut traffic, POD_A, WORLD, Expected::Node)?;
+    // the other node goes on
+    open_all(&lab, &mut traffic, POD_C, WORLD, crawler())?;
+    require_right(&lab, &traffic)?;
+    let node = lab.host(NODE1.name)?;
+    let links = node.run(&["ip", "-br", "link"])?;
+    assert!(!links.contains("egw"), "{links}");
+    assert_eq!(node.run(&["find", "/sys/fs/bpf", "-mindepth", "1"])?, "");
+    Ok(())
+}
