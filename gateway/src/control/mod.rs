@@ -8,6 +8,7 @@
 
 pub mod http;
 pub mod listener;
+pub mod metrics;
 pub mod policies;
 pub mod sessions;
 pub mod state_dir;

@@ -1,0 +1,232 @@
+//! `policy get|apply|diff`
+
+use super::{
+    Failure, Output, Result,
+    client::{Answer, ApiArgs},
+    diff, note, print,
+    run::{format_of, read_file, refused},
+};
+use clap::{Args, Subcommand, ValueEnum};
+use hyper::{Method, body::Bytes, header};
+use policy::{Format, MAX_BYTES};
+use serde::Deserialize;
+use std::{
+    io::{self, Read},
+    path::{Path, PathBuf},
+};
+
+const POLICIES: &str = "/v1/policies";
+
+#[derive(Debug, Args)]
+pub(super) struct PolicyArgs {
+    #[command(subcommand)]
+    command: PolicyCommand,
+    #[command(flatten)]
+    api: ApiArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum PolicyCommand {
+    /// Print the documents in force
+    Get {
+        /// How to print
+        #[arg(short, long, value_enum, default_value_t)]
+        output: DocumentForm,
+    },
+    /// Replace all documents by those of a file; ends when every worker runs them
+    Apply {
+        #[command(flatten)]
+        file: FileArgs,
+        /// Say what would change, change nothing
+        #[arg(long)]
+        dry_run: bool,
+        /// Only while the policies are at this generation
+        #[arg(long, value_name = "GENERATION")]
+        if_match: Option<u64>,
+        /// How to print
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// What `apply` would change, field by field, and how many sessions it would cut
+    Diff {
+        #[command(flatten)]
+        file: FileArgs,
+        /// How to print
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
+}
+
+#[derive(Debug, Args)]
+struct FileArgs {
+    /// Policy documents (.json: JSON, else YAML); - reads YAML or JSON from standard input
+    #[arg(short, long, value_name = "FILE")]
+    file: PathBuf,
+}
+
+/// How documents are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum DocumentForm {
+    #[default]
+    Yaml,
+    Json,
+}
+
+/// The answer to a PUT.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Applied {
+    generation: u64,
+    added: Vec<String>,
+    changed: Vec<String>,
+    removed: Vec<String>,
+    sessions_kept: u64,
+    sessions_cut: u64,
+    warnings: Vec<Warning>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Warning {
+    document: String,
+    path: String,
+    reason: String,
+    hint: String,
+}
+
+pub(super) fn run(args: &PolicyArgs) -> Result<()> {
+    match &args.command {
+        PolicyCommand::Get { output } => get(&args.api, *output),
+        PolicyCommand::Apply { file, dry_run, if_match, output } => {
+            apply(&args.api, &file.file, *dry_run, *if_match, *output)
+        }
+        PolicyCommand::Diff { file, output } => diff(&args.api, &file.file, *output),
+    }
+}
+
+fn get(api: &ApiArgs, form: DocumentForm) -> Result<()> {
+    match form {
+        DocumentForm::Yaml => print(&documents(api, "application/yaml")?.text()),
+        DocumentForm::Json => {
+            let documents: serde_json::Value = documents(api, "application/json")?.json()?;
+            print(&format!("{documents:#}\n"))
+        }
+    }
+}
+
+fn documents(api: &ApiArgs, accept: &str) -> Result<Answer> {
+    let accept = [(header::ACCEPT, accept)];
+    api.api.send(Method::GET, POLICIES, &accept, Bytes::new())?.succeeded()
+}
+
+fn apply(
+    api: &ApiArgs,
+    file: &Path,
+    dry_run: bool,
+    if_match: Option<u64>,
+    output: Output,
+) -> Result<()> {
+    let (text, format) = read(file)?;
+    let answer = put(api, file, text, format, dry_run, if_match)?;
+    if output == Output::Json {
+        return print(&answer.text());
+    }
+    let applied: Applied = answer.json()?;
+    warn(&applied);
+    let heading = match dry_run {
+        true => format!("dry run: generation {} stays in force", applied.generation),
+        false => format!("generation {} is in force", applied.generation),
+    };
+    let mut text = format!("{heading}; {}\n", counts(&applied));
+    for (mark, names) in [("+", &applied.added), ("~", &applied.changed), ("-", &applied.removed)] {
+        text.extend(names.iter().map(|name| format!("{mark} {name}\n")));
+    }
+    print(&text)
+}
+
+fn diff(api: &ApiArgs, file: &Path, output: Output) -> Result<()> {
+    let (text, format) = read(file)?;
+    let (set, _) = policy::parse(&text, format).map_err(|error| refused(file, &error))?;
+    let applied: Applied = put(api, file, text, format, true, None)?.json()?;
+    let current: Vec<serde_json::Value> = documents(api, "application/json")?.json()?;
+    let new = serde_json::to_value(&set).and_then(serde_json::from_value::<Vec<_>>);
+    let new = new.map_err(|error| Failure::Failed(format!("{}: {error}", file.display())))?;
+    let changes = diff::changes(&current, &new);
+    if output == Output::Json {
+        let (kept, cut) = (applied.sessions_kept, applied.sessions_cut);
+        let answer = serde_json::json!({
+            "generation": applied.generation,
+            "documents": changes,
+            "sessionsKept": kept,
+            "sessionsCut": cut,
+        });
+        return print(&format!("{answer:#}\n"));
+    }
+    warn(&applied);
+    let mut text: String = changes.iter().map(ToString::to_string).collect();
+    if changes.is_empty() {
+        text = format!("no difference to generation {}\n", applied.generation);
+    } else {
+        text += &format!("{}\n", counts(&applied));
+    }
+    print(&text)
+}
+
+fn put(
+    api: &ApiArgs,
+    file: &Path,
+    text: String,
+    format: Format,
+    dry_run: bool,
+    if_match: Option<u64>,
+) -> Result<Answer> {
+    let content_type = match format {
+        Format::Yaml => "application/yaml",
+        Format::Json => "application/json",
+    };
+    let tag = if_match.map(|generation| format!("\"{generation}\""));
+    let mut headers = vec![(header::CONTENT_TYPE, content_type)];
+    headers.extend(tag.as_deref().map(|tag| (header::IF_MATCH, tag)));
+    let path = if dry_run { "/v1/policies?dryRun=true" } else { POLICIES };
+    api.api.send(Method::PUT, path, &headers, text)?.accepted(file)
+}
+
+/// The text of the file, small enough to be sent.
+fn read(file: &Path) -> Result<(String, Format)> {
+    let text = if file == Path::new("-") {
+        let mut text = String::new();
+        // One byte more than allowed is enough to know.
+        let read = io::stdin().lock().take(MAX_BYTES as u64 + 1).read_to_string(&mut text);
+        read.map_err(|error| Failure::BadInput(format!("standard input: {error}")))?;
+        text
+    } else {
+        read_file(file)?
+    };
+    if text.len() > MAX_BYTES {
+        let message = format!("{} has more than {MAX_BYTES} bytes", file.display());
+        return Err(Failure::BadInput(message));
+    }
+    Ok((text, format_of(file)))
+}
+
+fn counts(applied: &Applied) -> String {
+    let Applied { added, changed, removed, sessions_kept, sessions_cut, .. } = applied;
+    format!(
+        "policies: {} added, {} changed, {} removed; sessions: {sessions_kept} kept, \
+         {sessions_cut} cut",
+        added.len(),
+        changed.len(),
+        removed.len(),
+    )
+}
+
+fn warn(applied: &Applied) {
+    for Warning { document, path, reason, hint } in &applied.warnings {
+        let warning = policy::Warning {
+            document: document.clone(),
+            path: path.clone(),
+            reason: reason.clone(),
+            hint: hint.clone(),
+        };
+        note(&format!("warning: {warning}"));
+    }
+}

@@ -1,0 +1,77 @@
+//! Whether the process lives, whether it forwards, and what it counted.
+
+use super::{Api, error::ApiError, json};
+use crate::control::{Gateway, WorkerHandle};
+use axum::{
+    extract::State,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde_json::json;
+use std::{sync::Arc, time::Duration};
+use tokio::time::{Instant, sleep};
+
+/// In this time every worker turns its loop at least once, or it is stuck: idle ones sleep for
+/// microseconds.
+const TURN: Duration = Duration::from_secs(1);
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
+
+/// 200 while the process answers.
+pub(super) async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+/// 200 when packets are forwarded; else 503 with every reason why not.
+pub(super) async fn readyz(State(api): State<Arc<Api>>) -> Response {
+    let reasons = reasons(&api.gateway).await;
+    let status = match reasons.is_empty() {
+        true => StatusCode::OK,
+        false => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    json(status, &json!({ "ready": reasons.is_empty(), "reasons": reasons }))
+}
+
+async fn reasons(gateway: &Gateway) -> Vec<String> {
+    let mut reasons = Vec::new();
+    let generation = gateway.policies.published().load().generation();
+    if generation == 0 {
+        reasons.push("no policy set was accepted yet: apply one".to_owned());
+    }
+    for port in &gateway.ports {
+        if !port.watch.link_is_up() {
+            reasons.push(format!("the link of the {} port ({}) is down", port.side, port.device));
+        }
+    }
+    for stuck in stuck_workers(&gateway.workers).await {
+        reasons.push(format!("worker {stuck} did not poll for {} s", TURN.as_secs()));
+    }
+    for worker in &gateway.workers {
+        let running = worker.counters.generation.get();
+        if running < generation {
+            let id = worker.id;
+            reasons.push(format!("worker {id} runs policy generation {running}, not {generation}"));
+        }
+    }
+    reasons
+}
+
+async fn stuck_workers(workers: &[WorkerHandle]) -> Vec<usize> {
+    let deadline = Instant::now() + TURN;
+    let mut waiting: Vec<_> =
+        workers.iter().map(|worker| (worker, worker.counters.polls.get())).collect();
+    loop {
+        waiting.retain(|(worker, polls)| worker.counters.polls.get() == *polls);
+        if waiting.is_empty() || Instant::now() >= deadline {
+            return waiting.into_iter().map(|(worker, _)| worker.id).collect();
+        }
+        sleep(LOOK_AGAIN).await;
+    }
+}
+
+/// For Prometheus.
+pub(super) async fn metrics(State(api): State<Arc<Api>>) -> Result<Response, ApiError> {
+    let text = api.metrics.text().map_err(|error| {
+        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, format!("metrics: {error}"))
+    })?;
+    Ok(([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response())
+}

@@ -1,0 +1,126 @@
+//! The HTTP API.
+//!
+//! | route | file |
+//! |---|---|
+//! | `GET`, `PUT /v1/policies` | [`policies`] |
+//! | `GET`, `DELETE /v1/sessions` | [`sessions`] |
+//! | `GET /v1/stats`, `/v1/ports` | [`stats`] |
+//! | `GET /healthz`, `/readyz`, `/metrics` | [`health`] |
+//!
+//! [`server`] accepts connections and ends them; [`error`] is the form of every refusal; [`query`]
+//! reads what stands behind the `?`. Whatever waits for a worker or for the disk runs on a thread of
+//! its own, so that health and metrics answer meanwhile.
+
+mod error;
+mod health;
+mod policies;
+mod query;
+mod server;
+pub mod sessions;
+pub mod stats;
+
+use super::{Gateway, listener::ApiListener, metrics::Metrics};
+use axum::{
+    Router,
+    extract::Request,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use error::ApiError;
+use serde::Serialize;
+use std::{io, sync::Arc};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::Semaphore,
+};
+
+/// Policy sets that are read and applied at the same time. Each may be large.
+const PUTS: usize = 2;
+
+/// What the routes share.
+#[derive(Debug)]
+struct Api {
+    gateway: Arc<Gateway>,
+    metrics: Metrics,
+    puts: Semaphore,
+}
+
+/// Serves the API until SIGINT or SIGTERM.
+pub fn run_until_signal(gateway: &Arc<Gateway>, listener: ApiListener) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let served = runtime.block_on(async {
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        serve(gateway, listener, async move {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+        })
+        .await
+    });
+    // A thread that still waits for a worker is not waited for.
+    runtime.shutdown_background();
+    served
+}
+
+/// Serves the API until `stop` ends, and then no longer than it takes to answer what was asked.
+pub async fn serve(
+    gateway: &Arc<Gateway>,
+    listener: ApiListener,
+    stop: impl Future<Output = ()>,
+) -> io::Result<()> {
+    let metrics = Metrics::new(gateway).map_err(io::Error::other)?;
+    let api = Api { gateway: Arc::clone(gateway), metrics, puts: Semaphore::new(PUTS) };
+    server::serve(listener, router(Arc::new(api)), stop).await
+}
+
+fn router(api: Arc<Api>) -> Router {
+    Router::new()
+        .route("/v1/policies", get(policies::get).put(policies::put))
+        .route("/v1/sessions", get(sessions::list).delete(sessions::flush))
+        .route("/v1/stats", get(stats::stats))
+        .route("/v1/ports", get(stats::ports))
+        .route("/healthz", get(health::healthz))
+        .route("/readyz", get(health::readyz))
+        .route("/metrics", get(health::metrics))
+        .fallback(unknown_route)
+        .method_not_allowed_fallback(unknown_method)
+        .with_state(api)
+}
+
+async fn unknown_route(request: Request) -> ApiError {
+    let message = format!("there is no {}", request.uri().path());
+    ApiError::new(StatusCode::NOT_FOUND, message).hint(
+        "there are /v1/policies, /v1/sessions, /v1/stats, /v1/ports, /healthz, /readyz, /metrics",
+    )
+}
+
+async fn unknown_method(request: Request) -> ApiError {
+    let message = format!("{} does not take {}", request.uri().path(), request.method());
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, message)
+}
+
+/// A JSON answer, with a line end for terminals.
+fn json(status: StatusCode, value: &impl Serialize) -> Response {
+    match serde_json::to_vec(value) {
+        Ok(mut body) => {
+            body.push(b'\n');
+            (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
+        }
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    }
+}
+
+/// Runs what blocks on a thread of its own.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, ApiError> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| {
+        ApiError::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            format!("the request ended early: {error}"),
+        )
+    })
+}

@@ -1,0 +1,339 @@
+//! `/metrics`: the counters of workers and ports, read at each scrape, for Prometheus.
+//!
+//! Every label has few values: the side, the worker, the reason, the name of a policy in force.
+
+use super::{Applied, ApplyError, Gateway, PortHandle, WorkerHandle};
+use crate::{
+    datapath::{WorkerCounters, counters::Counter, io::PortStats},
+    nat::PolicyTable,
+    verdict::{DropReason, Side},
+};
+use prometheus::{
+    Histogram, HistogramOpts, IntCounterVec, Opts, Registry, TextEncoder,
+    core::{Collector, Desc},
+    proto::{self, LabelPair, Metric, MetricFamily, MetricType},
+};
+use std::{collections::BTreeMap, collections::HashMap, sync::Arc, time::Duration};
+
+/// Sessions whose policy was removed and that were not ended yet. No policy can have this name.
+const REMOVED: &str = "(removed)";
+/// Where a set is applied: a reload waits for workers, so the buckets end at its time limits.
+const RELOAD_SECONDS: [f64; 9] = [0.001, 0.005, 0.02, 0.1, 0.5, 1.0, 2.0, 5.0, 30.0];
+
+/// All metrics of the process.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    reloads: IntCounterVec,
+    reload_duration: Histogram,
+}
+
+impl Metrics {
+    pub fn new(gateway: &Arc<Gateway>) -> prometheus::Result<Self> {
+        let reloads = Opts::new(
+            "egress_gateway_policy_reloads_total",
+            "Policy sets sent to this gateway, by what became of them. applied: every worker runs \
+             it; refused: not valid or outdated; failed: not kept on disk, or not run by every worker.",
+        );
+        let duration = HistogramOpts::new(
+            "egress_gateway_policy_reload_duration_seconds",
+            "Time from reading a policy set to the moment when every worker runs it.",
+        );
+        let metrics = Metrics {
+            registry: Registry::new(),
+            reloads: IntCounterVec::new(reloads, &["result"])?,
+            reload_duration: Histogram::with_opts(duration.buckets(RELOAD_SECONDS.to_vec()))?,
+        };
+        for result in ["applied", "refused", "failed"] {
+            metrics.reloads.with_label_values(&[result]);
+        }
+        metrics.registry.register(Box::new(metrics.reloads.clone()))?;
+        metrics.registry.register(Box::new(metrics.reload_duration.clone()))?;
+        metrics.registry.register(Box::new(Counters::new(gateway)?))?;
+        Ok(metrics)
+    }
+
+    /// One attempt to replace the policies.
+    pub fn reloaded(&self, result: &Result<Applied, ApplyError>, duration: Duration) {
+        let label = match result {
+            Ok(_) => "applied",
+            Err(ApplyError::Load(_) | ApplyError::NotHere(_) | ApplyError::Outdated { .. }) => {
+                "refused"
+            }
+            Err(ApplyError::Store(_) | ApplyError::Unacknowledged { .. }) => "failed",
+        };
+        self.reloads.with_label_values(&[label]).inc();
+        if result.is_ok() {
+            self.reload_duration.observe(duration.as_secs_f64());
+        }
+    }
+
+    /// In the text format.
+    pub fn text(&self) -> prometheus::Result<String> {
+        TextEncoder::new().encode_to_string(&self.registry.gather())
+    }
+}
+
+/// Reads the counters where they are, whenever it is asked.
+struct Counters {
+    gateway: Arc<Gateway>,
+    descriptions: Vec<Desc>,
+}
+
+impl Counters {
+    fn new(gateway: &Arc<Gateway>) -> prometheus::Result<Self> {
+        let describe = |family: &MetricFamily| {
+            let labels = family.get_metric().first().map(|metric| metric.get_label());
+            let labels = labels.unwrap_or_default().iter().map(|label| label.name().to_owned());
+            Desc::new(
+                family.name().to_owned(),
+                family.help().to_owned(),
+                labels.collect(),
+                HashMap::new(),
+            )
+        };
+        let descriptions = families(gateway).iter().map(describe).collect::<Result<_, _>>()?;
+        Ok(Counters { gateway: Arc::clone(gateway), descriptions })
+    }
+}
+
+impl Collector for Counters {
+    fn desc(&self) -> Vec<&Desc> {
+        self.descriptions.iter().collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        families(&self.gateway)
+    }
+}
+
+fn families(gateway: &Gateway) -> Vec<MetricFamily> {
+    let policies = gateway.policies.published().load_full();
+    let mut families = about(&policies);
+    families.extend(device_families(&gateway.ports));
+    families.extend(worker_families(&gateway.workers));
+    families.push(port_packets(&gateway.workers, "packets", |port| {
+        [&port.rx_packets, &port.tx_packets]
+    }));
+    families.push(port_packets(&gateway.workers, "bytes", |port| [&port.rx_bytes, &port.tx_bytes]));
+    families.push(drops(&gateway.workers));
+    families.push(sessions(&gateway.workers, &policies));
+    families
+}
+
+fn about(policies: &PolicyTable) -> Vec<MetricFamily> {
+    let mut build = Family::gauge("build_info", "Always 1; the labels say what runs.");
+    #[cfg(feature = "dpdk")]
+    let dpdk = crate::dpdk::version();
+    #[cfg(not(feature = "dpdk"))]
+    let dpdk = "none".to_owned();
+    build.add(&[("version", env!("CARGO_PKG_VERSION")), ("dpdk", &dpdk)], 1);
+    let generation = "Generation of the policy set in force; 0 before the first.";
+    let mut families = vec![build.done()];
+    for (name, help, value) in [
+        ("policy_generation", generation, policies.generation()),
+        ("policies", "Policies of this gateway.", policies.policies().count() as u64),
+        ("nodes", "Nodes that may send to this gateway.", policies.node_count() as u64),
+    ] {
+        let mut family = Family::gauge(name, help);
+        family.add(&[], value);
+        families.push(family.done());
+    }
+    families
+}
+
+/// Name, help, what is read.
+type DeviceCounter = (&'static str, &'static str, fn(&PortStats) -> u64);
+
+const DEVICE_COUNTERS: [DeviceCounter; 8] = [
+    ("device_rx_packets_total", "Packets received, as the device counts.", |s| s.rx_packets),
+    ("device_rx_bytes_total", "Bytes received, as the device counts.", |s| s.rx_bytes),
+    ("device_tx_packets_total", "Packets sent, as the device counts.", |s| s.tx_packets),
+    ("device_tx_bytes_total", "Bytes sent, as the device counts.", |s| s.tx_bytes),
+    (
+        "device_rx_missed_packets_total",
+        "Packets lost because no worker fetched them in time: the gateway is overloaded.",
+        |s| s.rx_missed,
+    ),
+    ("device_rx_errors_total", "Packets that the device received in error.", |s| s.rx_errors),
+    ("device_tx_errors_total", "Packets that the device failed to send.", |s| s.tx_errors),
+    ("device_rx_no_buffer_total", "Receive buffers that the buffer pool did not have.", |s| {
+        s.rx_no_buffer
+    }),
+];
+
+fn device_families(ports: &[PortHandle]) -> Vec<MetricFamily> {
+    let mut up = Family::gauge("port_up", "1 while the port's link is up.");
+    for port in ports {
+        up.add(&[("side", port.side.label())], u64::from(port.watch.link_is_up()));
+    }
+    let stats: Vec<_> = ports.iter().map(|port| (port.side, port.watch.stats())).collect();
+    let families = DEVICE_COUNTERS.iter().map(|(name, help, value)| {
+        let mut family = Family::counter(name, help);
+        for (side, stats) in &stats {
+            family.add(&[("side", side.label())], value(stats));
+        }
+        family.done()
+    });
+    families.chain([up.done()]).collect()
+}
+
+/// Name, help, what is read; counters end in `_total`, all others are gauges.
+type WorkerCounter = (&'static str, &'static str, fn(&WorkerCounters) -> &Counter);
+
+const WORKER_COUNTERS: [WorkerCounter; 16] = [
+    ("in2out_packets_total", "Packets of pods that were translated.", |c| &c.in2out_packets),
+    ("in2out_bytes_total", "Their bytes, from the IP header on.", |c| &c.in2out_bytes),
+    ("out2in_packets_total", "Packets for pods that were translated.", |c| &c.out2in_packets),
+    ("out2in_bytes_total", "Their bytes, from the IP header on.", |c| &c.out2in_bytes),
+    ("sessions_created_total", "Sessions that began.", |c| &c.sessions_created),
+    ("sessions_expired_total", "Sessions that ended because they were idle.", |c| {
+        &c.sessions_expired
+    }),
+    (
+        "sessions_cut_total",
+        "Sessions that ended because their policy or egress IP was removed.",
+        |c| &c.sessions_cut,
+    ),
+    ("sessions_flushed_total", "Sessions that an operator ended.", |c| &c.sessions_flushed),
+    ("icmp_errors_sent_total", "ICMP errors that the gateway sent.", |c| &c.icmp_errors_sent),
+    (
+        "icmp_errors_limited_total",
+        "ICMP errors that were due and kept back by the rate limit.",
+        |c| &c.icmp_errors_limited,
+    ),
+    (
+        "address_conflicts_total",
+        "ARP packets in which another host claims an address of this gateway. Alert on any.",
+        |c| &c.address_conflicts,
+    ),
+    ("neighbours", "Next hops in the worker's table.", |c| &c.neighbours),
+    ("worker_polls_total", "Turns of the worker's loop.", |c| &c.polls),
+    ("worker_empty_polls_total", "Turns that found no packet.", |c| &c.empty_polls),
+    ("worker_policy_generation", "Generation of the policy set that the worker runs.", |c| {
+        &c.generation
+    }),
+    ("worker_sessions", "Live sessions in the worker's table.", |c| &c.sessions),
+];
+
+fn worker_families(workers: &[WorkerHandle]) -> Vec<MetricFamily> {
+    let families = WORKER_COUNTERS.iter().map(|(name, help, value)| {
+        let mut family = match name.ends_with("_total") {
+            true => Family::counter(name, help),
+            false => Family::gauge(name, help),
+        };
+        for worker in workers {
+            family.add(&[("worker", &worker.id.to_string())], value(&worker.counters).get());
+        }
+        family.done()
+    });
+    families.collect()
+}
+
+fn port_packets(
+    workers: &[WorkerHandle],
+    unit: &str,
+    value: impl Fn(&crate::datapath::counters::PortCounters) -> [&Counter; 2],
+) -> MetricFamily {
+    let help = format!("{unit} that workers took from and gave to the ports.");
+    let mut family = Family::counter(&format!("port_{unit}_total"), &help);
+    for worker in workers {
+        for side in Side::ALL {
+            let counters = value(worker.counters.port(side));
+            for (direction, counter) in ["rx", "tx"].into_iter().zip(counters) {
+                let worker = worker.id.to_string();
+                let labels =
+                    [("side", side.label()), ("direction", direction), ("worker", &worker)];
+                family.add(&labels, counter.get());
+            }
+        }
+    }
+    family.done()
+}
+
+/// All reasons, those that never came included: a counter that appears with its first packet would
+/// hide that packet from `rate`.
+fn drops(workers: &[WorkerHandle]) -> MetricFamily {
+    let reasons = DropReason::ALL.iter().map(|reason| format!("{reason}: {}", reason.help()));
+    let help = format!("Packets dropped, by reason. {}", reasons.collect::<Vec<_>>().join(" "));
+    let mut family = Family::counter("drops_total", &help);
+    for worker in workers {
+        for side in Side::ALL {
+            for reason in DropReason::ALL {
+                let id = worker.id.to_string();
+                let labels = [("reason", reason.label()), ("side", side.label()), ("worker", &id)];
+                family.add(&labels, worker.counters.drops(side, *reason));
+            }
+        }
+    }
+    family.done()
+}
+
+fn sessions(workers: &[WorkerHandle], policies: &PolicyTable) -> MetricFamily {
+    let mut family = Family::gauge("sessions", "Live sessions, by policy.");
+    for worker in workers {
+        let mut by_name: BTreeMap<&str, u64> =
+            policies.policies().map(|(_, policy)| (policy.name.as_str(), 0)).collect();
+        let mut named = 0;
+        for (id, sessions) in worker.policy_sessions.iter() {
+            if let Some(policy) = policies.policy(id) {
+                named += sessions;
+                *by_name.entry(&policy.name).or_default() += sessions;
+            }
+        }
+        by_name.insert(REMOVED, worker.policy_sessions.total().saturating_sub(named));
+        for (policy, sessions) in by_name {
+            family.add(&[("policy", policy), ("worker", &worker.id.to_string())], sessions);
+        }
+    }
+    family.done()
+}
+
+/// Collects the samples of one metric.
+struct Family {
+    family: MetricFamily,
+    metrics: Vec<Metric>,
+}
+
+impl Family {
+    fn counter(name: &str, help: &str) -> Self {
+        Self::new(name, help, MetricType::COUNTER)
+    }
+
+    fn gauge(name: &str, help: &str) -> Self {
+        Self::new(name, help, MetricType::GAUGE)
+    }
+
+    fn new(name: &str, help: &str, kind: MetricType) -> Self {
+        let mut family = MetricFamily::default();
+        family.set_name(format!("egress_gateway_{name}"));
+        family.set_help(help.to_owned());
+        family.set_field_type(kind);
+        Family { family, metrics: Vec::new() }
+    }
+
+    fn add(&mut self, labels: &[(&str, &str)], value: u64) {
+        let label = |(name, value): &(&str, &str)| {
+            let mut pair = LabelPair::default();
+            pair.set_name((*name).to_owned());
+            pair.set_value((*value).to_owned());
+            pair
+        };
+        let mut metric = Metric::from_label(labels.iter().map(label).collect());
+        if self.family.get_field_type() == MetricType::COUNTER {
+            let mut counter = proto::Counter::default();
+            counter.set_value(value as f64);
+            metric.set_counter(counter);
+        } else {
+            let mut gauge = proto::Gauge::default();
+            gauge.set_value(value as f64);
+            metric.set_gauge(gauge);
+        }
+        self.metrics.push(metric);
+    }
+
+    fn done(mut self) -> MetricFamily {
+        self.family.set_metric(self.metrics);
+        self.family
+    }
+}
