@@ -62,7 +62,8 @@ fn json(stats: &Stats, is_series: bool) -> Result<String> {
 }
 
 fn text(stats: &Stats, past: Option<(&Stats, Duration)>) -> String {
-    let mut parts = vec![heading(stats), ports(stats), workers(stats), sessions(stats)];
+    let mut parts =
+        vec![heading(stats), ports(stats), devices(stats), workers(stats), sessions(stats)];
     if let Some((before, passed)) = past {
         parts.push(rates(stats, before, passed));
     }
@@ -87,31 +88,43 @@ fn heading(stats: &Stats) -> String {
 }
 
 fn ports(stats: &Stats) -> String {
+    let mut table = Table::new(&["PORT", "LINK", ">MTU", "MAC", "DEVICE", "ADDRESSES"]);
+    for Port { side, link, mtu, mac, device, addresses, .. } in &stats.ports {
+        table.row([
+            side.clone(),
+            link.clone(),
+            mtu.to_string(),
+            mac.clone(),
+            device.clone(),
+            addresses.join(" "),
+        ]);
+    }
+    table.to_string()
+}
+
+fn devices(stats: &Stats) -> String {
     let mut table = Table::new(&[
         "PORT",
-        "LINK",
         ">RX PACKETS",
         ">RX BYTES",
         ">TX PACKETS",
         ">TX BYTES",
-        ">MISSED",
-        ">ERRORS",
+        ">RX MISSED",
+        ">RX ERRORS",
+        ">TX ERRORS",
         ">NO BUFFER",
-        "DEVICE",
     ]);
-    for Port { side, link, device, rx, tx, .. } in &stats.ports {
+    for Port { side, rx, tx, .. } in &stats.ports {
         table.row([
             side.clone(),
-            link.clone(),
             grouped(rx.packets),
             short(rx.bytes),
             grouped(tx.packets),
             short(tx.bytes),
             short(rx.missed),
-            short(rx.errors + tx.errors),
+            short(rx.errors),
+            short(tx.errors),
             short(rx.no_buffer),
-            // A place to break the line.
-            device.replace(',', ", "),
         ]);
     }
     table.to_string()

@@ -140,8 +140,8 @@ pub(super) fn duration(seconds: u64) -> String {
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
     match seconds {
         ..60 => format!("{seconds}s"),
-        ..3600 => format!("{minutes}m{:02}s", seconds % 60),
-        ..86_400 => format!("{hours}h{:02}m", minutes % 60),
+        60..3600 => format!("{minutes}m{:02}s", seconds % 60),
+        3600..86_400 => format!("{hours}h{:02}m", minutes % 60),
         _ => format!("{days}d{:02}h", hours % 24),
     }
 }

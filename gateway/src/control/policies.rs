@@ -5,6 +5,7 @@
 use super::{
     WorkerHandle,
     state_dir::{AcceptedSet, StateDir},
+    workers::TURN,
 };
 use crate::{
     datapath::request::Request,
@@ -14,7 +15,6 @@ use crate::{
     },
 };
 use arc_swap::ArcSwap;
-use crossbeam_channel::RecvTimeoutError;
 use ipnet::IpNet;
 use policy::{
     Format, GatewayLimits, GatewayPolicies, LoadError, PolicyError, PolicySet, Warning,
@@ -27,12 +27,6 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
-
-/// How long a worker may take to run a new snapshot. It polls every few microseconds, and sleeps well
-/// under a millisecond when idle.
-const ACKNOWLEDGE: Duration = Duration::from_secs(2);
-/// How long it may take to look at all its sessions.
-const ASSESS: Duration = Duration::from_secs(30);
 
 /// The policies of this gateway.
 #[derive(Debug)]
@@ -81,9 +75,7 @@ pub enum ApplyError {
     #[error("the policies could not be kept on disk, so nothing was changed: {0}")]
     Store(#[from] io::Error),
     /// Published, but a worker does not say that it runs it.
-    #[error(
-        "worker {worker} does not run generation {generation} after {ACKNOWLEDGE:?}: it may be stuck"
-    )]
+    #[error("worker {worker} does not run generation {generation} after {TURN:?}: it may be stuck")]
     Unacknowledged { worker: usize, generation: u64 },
 }
 
@@ -259,27 +251,17 @@ fn difference(old: &PolicyTable, new: &PolicyTable) -> (Vec<String>, Vec<String>
 /// How many sessions `table` would keep and cut. A worker that does not answer is left out: the
 /// numbers are told to the operator, nothing depends on them.
 fn assess(table: &Arc<PolicyTable>, workers: &[WorkerHandle]) -> (u64, u64) {
-    let deadline = Instant::now() + ASSESS;
-    let ask = |worker: &WorkerHandle| {
-        let (reply, answer) = crossbeam_channel::bounded(1);
-        let request = Request::Assess { policies: Arc::clone(table), reply };
-        worker.requests.send_timeout(request, ACKNOWLEDGE).ok().map(|()| answer)
+    let ask = |worker| {
+        WorkerHandle::ask(worker, |reply| Request::Assess { policies: Arc::clone(table), reply })
     };
-    let answers: Vec<_> = workers.iter().filter_map(ask).collect();
-    let mut total = (0, 0);
-    for answer in answers {
-        let left = deadline.saturating_duration_since(Instant::now());
-        match answer.recv_timeout(left) {
-            Ok((kept, cut)) => total = (total.0 + kept, total.1 + cut),
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
-        }
-    }
-    total
+    let questions: Vec<_> = workers.iter().filter_map(|worker| ask(worker).ok()).collect();
+    let answers = questions.into_iter().filter_map(|question| question.wait().ok());
+    answers.fold((0, 0), |total, (kept, cut)| (total.0 + kept, total.1 + cut))
 }
 
 /// Until every worker runs `generation`.
 fn wait_for(generation: u64, workers: &[WorkerHandle]) -> Result<(), ApplyError> {
-    let deadline = Instant::now() + ACKNOWLEDGE;
+    let deadline = Instant::now() + TURN;
     for worker in workers {
         while worker.counters.generation.get() < generation {
             if Instant::now() > deadline {

@@ -1,16 +1,14 @@
 //! Sessions of all workers, page by page.
 
-use super::WorkerHandle;
+use super::{WorkerHandle, workers::Silent};
 use crate::{
     datapath::request::{Page, Request, SessionFilter},
     nat::SessionView,
 };
-use std::{fmt, str::FromStr, time::Duration};
+use std::{fmt, str::FromStr};
 
 /// The most sessions in one page.
 pub const MAX_PAGE: usize = 10_000;
-/// A worker with ten million sessions looks at all of them in well under this.
-const ANSWER: Duration = Duration::from_secs(30);
 
 /// Where a list goes on: a worker and a slot of its table. Sessions that begin or end while a list is
 /// read may be missed; none is shown twice unless it ended and began anew.
@@ -41,11 +39,6 @@ impl FromStr for Cursor {
     }
 }
 
-/// A worker did not answer in time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("worker {0} does not answer: it may be stuck")]
-pub struct Silent(pub usize);
-
 /// Sessions with the id of their worker.
 pub type Sessions = Vec<(usize, SessionView)>;
 
@@ -62,13 +55,9 @@ pub fn list(
     while let Some(worker) = workers.get(cursor.worker) {
         let room = limit - sessions.len();
         let page = Vec::with_capacity(room);
-        let Page { sessions: found, next } = ask(worker, |reply| Request::List {
-            filter,
-            from: cursor.slot,
-            limit: room,
-            page,
-            reply,
-        })?;
+        let Page { sessions: found, next } = worker
+            .ask(|reply| Request::List { filter, from: cursor.slot, limit: room, page, reply })?
+            .wait()?;
         sessions.extend(found.into_iter().map(|session| (worker.id, session)));
         cursor = match next {
             Some(slot) => Cursor { slot, ..cursor },
@@ -86,17 +75,7 @@ pub fn list(
 pub fn flush(workers: &[WorkerHandle], filter: SessionFilter) -> Result<u64, Silent> {
     let mut flushed = 0;
     for worker in workers {
-        flushed += ask(worker, |reply| Request::Flush { filter, reply })?;
+        flushed += worker.ask(|reply| Request::Flush { filter, reply })?.wait()?;
     }
     Ok(flushed)
-}
-
-fn ask<T>(
-    worker: &WorkerHandle,
-    request: impl FnOnce(crossbeam_channel::Sender<T>) -> Request,
-) -> Result<T, Silent> {
-    let (reply, answer) = crossbeam_channel::bounded(1);
-    let silent = Silent(worker.id);
-    worker.requests.send_timeout(request(reply), ANSWER).map_err(|_| silent)?;
-    answer.recv_timeout(ANSWER).map_err(|_| silent)
 }

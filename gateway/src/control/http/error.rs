@@ -1,6 +1,6 @@
 //! The form of every refusal: a status, and an object that says what is wrong and where.
 
-use crate::control::{ApplyError, sessions::Silent};
+use crate::control::{ApplyError, workers::Silent};
 use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
@@ -94,5 +94,24 @@ impl From<Silent> for ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         super::json(self.status, &self.body)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_has_its_own_status() {
+        for (kind, status) in [
+            (io::ErrorKind::StorageFull, 507),
+            (io::ErrorKind::QuotaExceeded, 507),
+            (io::ErrorKind::PermissionDenied, 500),
+        ] {
+            let error = ApiError::from(ApplyError::Store(io::Error::new(kind, "state_dir")));
+            assert_eq!(error.status.as_u16(), status);
+            let message = error.body["error"].as_str().unwrap();
+            assert!(message.contains("nothing was changed: state_dir"), "{message}");
+        }
     }
 }

@@ -29,6 +29,7 @@ use axum::{
 };
 use error::ApiError;
 use serde::Serialize;
+use server::Limits;
 use std::{io, sync::Arc};
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -73,7 +74,7 @@ pub async fn serve(
 ) -> io::Result<()> {
     let metrics = Metrics::new(gateway).map_err(io::Error::other)?;
     let api = Api { gateway: Arc::clone(gateway), metrics, puts: Semaphore::new(PUTS) };
-    server::serve(listener, router(Arc::new(api)), stop).await
+    server::serve(listener, router(Arc::new(api)), Limits::default(), stop).await
 }
 
 fn router(api: Arc<Api>) -> Router {
