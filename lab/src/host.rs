@@ -130,6 +130,20 @@ impl Host {
         Daemon::start(name, command, self.path(&format!("{LOG}/{name}.log")))
     }
 
+    /// What all daemons of this host have said.
+    #[must_use]
+    pub fn logs(&self) -> String {
+        let files = std::fs::read_dir(self.path(LOG)).into_iter().flatten().flatten();
+        let mut logs: Vec<_> = files.map(|file| file.path()).collect();
+        logs.sort();
+        let text = |path: &PathBuf| {
+            let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            let bytes = std::fs::read(path).unwrap_or_default();
+            format!("--- {}: {name}\n{}\n", self.name, String::from_utf8_lossy(&bytes))
+        };
+        logs.iter().map(text).collect()
+    }
+
     /// Runs `work` on a thread that is in this host's network namespace.
     pub fn within<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         let path = format!("/proc/{}/ns/net", self.pid);

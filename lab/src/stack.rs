@@ -34,6 +34,7 @@ pub struct Lab {
     daemons: BTreeMap<String, Daemon>,
     oracle: Oracle,
     hugepages: bool,
+    print_logs: bool,
     namespaces: Namespaces,
 }
 
@@ -45,7 +46,8 @@ impl Lab {
         wire(&namespaces)?;
         let oracle = Oracle::watch(&namespaces)?;
         open_exits(&namespaces)?;
-        let mut lab = Self { daemons: BTreeMap::new(), oracle, hugepages, namespaces };
+        let mut lab =
+            Self { daemons: BTreeMap::new(), oracle, hugepages, print_logs: false, namespaces };
         let program = lab_program()?.display().to_string();
         let addresses = [WORLD.to_string(), WORLD_EXCLUDED.to_string()];
         let echo =
@@ -132,12 +134,17 @@ impl Lab {
 
     /// `egress-gateway policy apply`. The oracle learns of added egress IPs before, of removed ones after.
     pub fn apply_at_gateway(&mut self, policies: &str) -> Result<String> {
-        let file = "/run/egress-gateway/apply.yaml";
-        self.host("gateway")?.write(file, policies)?;
         self.expect_policies(policies)?;
-        let answer = self.gateway_cli(&["policy", "apply", "-f", file])?;
+        let answer = self.apply_unchecked(policies)?;
         self.forbid_all_but(policies)?;
         Ok(answer)
+    }
+
+    /// The same for documents that the gateway may refuse; the oracle learns nothing.
+    pub fn apply_unchecked(&self, policies: &str) -> Result<String> {
+        let file = "/run/egress-gateway/apply.yaml";
+        self.host("gateway")?.write(file, policies)?;
+        self.gateway_cli(&["policy", "apply", "-f", file])
     }
 
     /// Rewrites the file that the node's redirector watches.
@@ -197,17 +204,21 @@ impl Lab {
         }
     }
 
-    /// What all daemons have said, for a test that failed.
+    /// For a test: its runner shows the output of those that failed.
+    pub fn print_logs_at_end(&mut self) {
+        self.print_logs = true;
+    }
+
+    /// What the product's programs have said, those that have ended included.
     #[must_use]
     pub fn logs(&self) -> String {
-        let logs = self.daemons.values().filter(|daemon| daemon.name() != "echo");
-        logs.map(|daemon| format!("--- {}\n{}\n", daemon.name(), daemon.log())).collect()
+        self.hosts().filter(|host| host.name() != "world").map(Host::logs).collect()
     }
 }
 
 impl Drop for Lab {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        if self.print_logs {
             eprintln!("{}", self.logs());
         }
     }

@@ -52,6 +52,7 @@ pub(crate) fn product(policies: &str) -> Result<Lab> {
 
 pub(crate) fn product_with_hook(hook: &str, policies: &str) -> Result<Lab> {
     let mut lab = Lab::start()?;
+    lab.print_logs_at_end();
     lab.start_gateway(policies)?;
     for node in &NODES {
         lab.start_redirector(node, hook, policies)?;
