@@ -73,8 +73,15 @@ pub fn run(config: Config) -> Result<()> {
         workers.push(handle);
     }
 
-    let gateway =
-        Arc::new(Gateway { config, datapath, workers, ports: handles, policies, started });
+    let gateway = Arc::new(Gateway {
+        config,
+        datapath,
+        workers,
+        ports: handles,
+        policies,
+        packet_io: dpdk::version(),
+        started,
+    });
     let served = http::run_until_signal(&gateway, listener);
     info!("stopping");
     stop.store(true, Ordering::Relaxed);

@@ -109,7 +109,7 @@ impl Collector for Counters {
 
 fn families(gateway: &Gateway) -> Vec<MetricFamily> {
     let policies = gateway.policies.published().load_full();
-    let mut families = about(&policies);
+    let mut families = about(gateway, &policies);
     families.extend(device_families(&gateway.ports));
     families.extend(worker_families(&gateway.workers));
     families.push(port_packets(&gateway.workers, "packets", |port| {
@@ -121,13 +121,10 @@ fn families(gateway: &Gateway) -> Vec<MetricFamily> {
     families
 }
 
-fn about(policies: &PolicyTable) -> Vec<MetricFamily> {
+fn about(gateway: &Gateway, policies: &PolicyTable) -> Vec<MetricFamily> {
     let mut build = Family::gauge("build_info", "Always 1; the labels say what runs.");
-    #[cfg(feature = "dpdk")]
-    let dpdk = crate::dpdk::version();
-    #[cfg(not(feature = "dpdk"))]
-    let dpdk = "none".to_owned();
-    build.add(&[("version", env!("CARGO_PKG_VERSION")), ("dpdk", &dpdk)], 1);
+    let labels = [("version", env!("CARGO_PKG_VERSION")), ("packet_io", &gateway.packet_io)];
+    build.add(&labels, 1);
     let generation = "Generation of the policy set in force; 0 before the first.";
     let mut families = vec![build.done()];
     for (name, help, value) in [

@@ -29,6 +29,8 @@ pub struct Gateway {
     /// Tunnel and external, in the order of [`crate::verdict::Side`].
     pub ports: [PortHandle; 2],
     pub policies: PolicyStore,
+    /// What carries the packets, with its version.
+    pub packet_io: String,
     /// Zero of [`crate::nat::Tick`].
     pub started: Instant,
 }

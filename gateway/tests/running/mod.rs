@@ -1,0 +1,352 @@
+//! A gateway whose ports are memory: a real worker polled by a thread, the real control side, and
+//! the API on a real socket.
+
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+#![allow(unreachable_pub, clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+
+pub mod client;
+
+use crate::harness::{
+    EGRESS, EGRESS_2, EXTERNAL_MAC, NODE, POD, POLICY, POLICY_2, REMOTE, TUNNEL_MAC, tunnelled, udp,
+};
+use client::{Address, Answer};
+use crossbeam_channel::{Sender, unbounded};
+use gateway::{
+    config::{Config, Listen},
+    control::{
+        Gateway, PolicyStore, PortHandle, WorkerHandle, http, listener::ApiListener,
+        state_dir::StateDir,
+    },
+    datapath::{
+        DatapathConfig, PortConfig, Worker, WorkerCounters,
+        io::{PortStats, PortWatch},
+        memory_io::MemoryIo,
+    },
+    nat::{NatConfig, Tick, Timeouts},
+    verdict::Side,
+    wire::MacAddress,
+};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+use tempfile::TempDir;
+use tokio::sync::oneshot;
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+pub const CONFIG: &str = r#"
+[gateway]
+name = "gw-a"
+[ports.tunnel]
+device = "net_null0"
+addresses = ["192.0.2.10/24"]
+[ports.external]
+device = "net_null1"
+addresses = ["203.0.113.2/24"]
+gateways = ["203.0.113.1"]
+egress_prefixes = ["203.0.113.16/28"]
+"#;
+
+/// `payments` and `reports` at the egress IPs and with the ids of the harness.
+pub fn documents() -> String {
+    [policy("payments", POLICY, EGRESS), policy("reports", POLICY_2, EGRESS_2), hosts()]
+        .join("---\n")
+}
+
+pub fn only_payments() -> String {
+    [policy("payments", POLICY, EGRESS), hosts()].join("---\n")
+}
+
+pub fn policy(name: &str, id: u32, egress_ip: Ipv4Addr) -> String {
+    format!(
+        "apiVersion: egress-gateway.io/v1alpha1
+kind: EgressPolicy
+metadata: {{name: {name}}}
+spec:
+  policyID: {id}
+  selectors: [{{podSelector: {{matchLabels: {{app: {name}}}}}}}]
+  destinationCIDRs: [0.0.0.0/0]
+  egress: [{{gateway: gw-a, egressIPs: [{egress_ip}]}}]
+"
+    )
+}
+
+pub fn hosts() -> String {
+    "apiVersion: egress-gateway.io/v1alpha1
+kind: EgressGateway
+metadata: {name: gw-a}
+spec: {tunnelAddress: 192.0.2.10}
+---
+apiVersion: egress-gateway.io/v1alpha1
+kind: EgressNode
+metadata: {name: node1}
+spec: {tunnelAddress: 192.0.2.1, podCIDRs: [10.244.1.0/24]}
+"
+    .to_owned()
+}
+
+/// A gateway that ends with the value.
+pub struct Running {
+    pub gateway: Arc<Gateway>,
+    pub address: Address,
+    /// Of both ports.
+    pub link: Arc<AtomicBool>,
+    /// The worker does not poll while it is set.
+    pub stuck: Arc<AtomicBool>,
+    frames: Sender<(Side, Vec<u8>)>,
+    opened: AtomicU64,
+    end: Arc<AtomicBool>,
+    stop_api: Option<oneshot::Sender<()>>,
+    threads: Vec<JoinHandle<()>>,
+    state: StateFolder,
+}
+
+/// Where the accepted set is kept.
+pub enum StateFolder {
+    Own(TempDir),
+    Given(PathBuf),
+}
+
+impl StateFolder {
+    fn path(&self) -> &Path {
+        match self {
+            StateFolder::Own(folder) => folder.path(),
+            StateFolder::Given(path) => path,
+        }
+    }
+}
+
+impl Running {
+    /// Without policies, on a TCP socket.
+    pub fn empty() -> Self {
+        let state = StateFolder::Own(tempfile::tempdir().unwrap());
+        Self::start(state, &Listen::Tcp(([127, 0, 0, 1], 0).into()))
+    }
+
+    /// With the usual policies.
+    pub fn usual() -> Self {
+        let running = Self::empty();
+        let answer = running.put(&documents());
+        assert_eq!(answer.status, 200, "{answer:?}");
+        running
+    }
+
+    pub fn on_unix_socket(path: &Path) -> Self {
+        let state = StateFolder::Own(tempfile::tempdir().unwrap());
+        Self::start(state, &Listen::Unix(path.to_owned()))
+    }
+
+    /// With a state directory of another life.
+    pub fn with_state(path: &Path) -> Self {
+        let state = StateFolder::Given(path.to_owned());
+        Self::start(state, &Listen::Tcp(([127, 0, 0, 1], 0).into()))
+    }
+
+    pub fn start(state: StateFolder, listen: &Listen) -> Self {
+        let (config, _) = Config::parse(CONFIG).unwrap();
+        let own: Vec<Ipv4Addr> = [&config.tunnel.port, &config.external.port]
+            .into_iter()
+            .flat_map(|port| port.own_addresses())
+            .map(|address| match address {
+                IpAddr::V4(address) => address,
+                IpAddr::V6(address) => panic!("{address}"),
+            })
+            .collect();
+        let store = StateDir::new(state.path());
+        let policies = PolicyStore::new("gw-a", config.policy_limits(), own, store);
+        policies.load_at_start(|| Ok(None)).unwrap();
+
+        let datapath = Arc::new(datapath());
+        let (link, stuck, end) = (flag(true), flag(false), flag(false));
+        let (frames, receiver) = unbounded::<(Side, Vec<u8>)>();
+        let (requests, questions) = crossbeam_channel::bounded(64);
+        let counters = Arc::new(WorkerCounters::default());
+        let (tell, told) = crossbeam_channel::bounded(1);
+        let worker = {
+            let (datapath, published) = (Arc::clone(&datapath), policies.published());
+            let (counters, stuck, end) =
+                (Arc::clone(&counters), Arc::clone(&stuck), Arc::clone(&end));
+            thread::spawn(move || {
+                let nat = NatConfig {
+                    max_sessions: 10_000,
+                    timeouts: Timeouts::default(),
+                    mss_limit: datapath.mss_limit(),
+                    secret: [7; 32],
+                };
+                // Its buffers stay on the thread that made them.
+                let mut worker = Worker::new(datapath, &nat, published, counters, questions);
+                tell.send(worker.nat().policy_sessions()).unwrap();
+                let mut io = MemoryIo::default();
+                let started = Instant::now();
+                while !end.load(SeqCst) {
+                    if !stuck.load(SeqCst) {
+                        for (side, frame) in receiver.try_iter() {
+                            io.receive(side, &frame);
+                        }
+                        let millis = started.elapsed().as_millis() as u64;
+                        worker.poll_once(&mut io, Tick::from_millis(millis));
+                    }
+                    thread::yield_now();
+                }
+            })
+        };
+        let policy_sessions = told.recv().unwrap();
+        let workers = vec![WorkerHandle { id: 0, core: 1, counters, policy_sessions, requests }];
+        let port = |side, mac, device: &str| PortHandle {
+            side,
+            device: device.to_owned(),
+            mac: MacAddress(mac),
+            watch: Box::new(Watch(Arc::clone(&link))),
+        };
+        let ports = [
+            port(Side::Tunnel, TUNNEL_MAC, "net_null0"),
+            port(Side::External, EXTERNAL_MAC, "net_null1"),
+        ];
+        let (started, packet_io) = (Instant::now(), "memory".to_owned());
+        let gateway =
+            Arc::new(Gateway { config, datapath, workers, ports, policies, packet_io, started });
+
+        let listener = ApiListener::bind(listen).unwrap();
+        let address = match (&listener, listen) {
+            (ApiListener::Tcp(socket), _) => Address::Tcp(socket.local_addr().unwrap()),
+            (ApiListener::Unix(..), Listen::Unix(path)) => Address::Unix(path.clone()),
+            (ApiListener::Unix(..), Listen::Tcp(_)) => panic!("{listener:?}"),
+        };
+        let (stop_api, stopped) = oneshot::channel();
+        let api = {
+            let gateway = Arc::clone(&gateway);
+            thread::spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread();
+                let runtime = { runtime }.enable_all().build().unwrap();
+                let stop = async {
+                    let _ = stopped.await;
+                };
+                runtime.block_on(http::serve(&gateway, listener, stop)).unwrap();
+                runtime.shutdown_background();
+            })
+        };
+        Running {
+            gateway,
+            address,
+            link,
+            stuck,
+            frames,
+            opened: AtomicU64::new(0),
+            end,
+            stop_api: Some(stop_api),
+            threads: vec![worker, api],
+            state,
+        }
+    }
+
+    pub fn state_dir(&self) -> &Path {
+        self.state.path()
+    }
+
+    pub fn counters(&self) -> &WorkerCounters {
+        &self.gateway.workers[0].counters
+    }
+
+    pub fn get(&self, path: &str) -> Answer {
+        self.address.ask("GET", path, &[], b"")
+    }
+
+    pub fn delete(&self, path: &str) -> Answer {
+        self.address.ask("DELETE", path, &[], b"")
+    }
+
+    /// Puts YAML documents.
+    pub fn put(&self, documents: &str) -> Answer {
+        self.put_with("/v1/policies", &[("Content-Type", "application/yaml")], documents)
+    }
+
+    pub fn put_with(&self, path: &str, headers: &[(&str, &str)], body: impl AsRef<[u8]>) -> Answer {
+        self.address.ask("PUT", path, headers, body.as_ref())
+    }
+
+    /// A frame that arrives at a port.
+    pub fn receive(&self, side: Side, frame: Vec<u8>) {
+        self.frames.send((side, frame)).unwrap();
+    }
+
+    /// Opens a UDP session of the pod `POD` from that port to `REMOTE`:53 under a policy.
+    pub fn open(&self, policy: u32, sport: u16) {
+        let inner = udp((POD, sport), (REMOTE, 53), 64, b"hello");
+        self.receive(Side::Tunnel, tunnelled(NODE, policy, &inner));
+        let opened = self.opened.fetch_add(1, SeqCst) + 1;
+        wait_until("the session is open", || self.counters().sessions_created.get() == opened);
+    }
+
+    /// Ends the API, and waits for it.
+    pub fn stop(&mut self) {
+        self.end.store(true, SeqCst);
+        if let Some(stop) = self.stop_api.take() {
+            let _ = stop.send(());
+        }
+        for thread in self.threads.drain(..) {
+            let ended = thread.join();
+            assert!(ended.is_ok() || thread::panicking(), "a thread of the gateway panicked");
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+pub fn wait_until(what: &str, condition: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "{what}: not within {PATIENCE:?}");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn flag(value: bool) -> Arc<AtomicBool> {
+    Arc::new(AtomicBool::new(value))
+}
+
+fn datapath() -> DatapathConfig {
+    let port = |mac, address: &str, gateways| PortConfig {
+        mac: MacAddress(mac),
+        addresses: vec![address.parse().unwrap()],
+        gateways,
+        mtu: 1500,
+        vlan: 0,
+    };
+    let tunnel = port(TUNNEL_MAC, "192.0.2.10/24", vec![]);
+    let external = port(EXTERNAL_MAC, "203.0.113.2/24", vec![Ipv4Addr::new(203, 0, 113, 1)]);
+    DatapathConfig::new(tunnel, external, crate::harness::VXLAN_PORT, 1000).unwrap()
+}
+
+/// What a device would count.
+#[derive(Debug)]
+struct Watch(Arc<AtomicBool>);
+
+impl PortWatch for Watch {
+    fn stats(&self) -> PortStats {
+        PortStats {
+            rx_packets: 1_000_001,
+            rx_bytes: 64_000_002,
+            tx_packets: 3,
+            tx_bytes: 4,
+            rx_missed: 5,
+            rx_errors: 6,
+            tx_errors: 7,
+            rx_no_buffer: 8,
+        }
+    }
+
+    fn link_is_up(&self) -> bool {
+        self.0.load(SeqCst)
+    }
+}
