@@ -14,7 +14,7 @@ use crate::namespaces::end_all;
 use crate::stack::{CRAWLER, Lab, PAYMENTS, SITE, documents, egress_ips};
 use crate::topology::{NODES, POD_A, POD_B, POD_C, POD_D, Pod, WORLD, WORLD_EXCLUDED};
 use crate::traffic::{Expected, Flow, Judged, Traffic};
-use screen::Screen;
+use screen::{Screen, typed};
 
 /// Enough for any machine of the last ten years to send the bytes of one direction.
 const TRANSFER_SECONDS: &str = "120";
@@ -135,17 +135,17 @@ impl Demo {
         let down = self.plan(POD_A)?;
         let file = "/run/blob";
         let url = format!("http://{WORLD}/blob?flow={}&bytes={bytes}", down.id);
-        let rate = "%{speed_download} bytes/s down\n";
+        let rate = "%{time_total} s, %{speed_download} bytes/s\n";
         let curl = ["curl", "-sS", "-m", TRANSFER_SECONDS];
         self.run(POD_A, &[&curl[..], &["-o", file, "-w", rate, &url]].concat())?;
         let here = self.run(POD_A, &["sha256sum", file])?;
         let up = self.plan(POD_A)?;
         let url = format!("http://{WORLD}/blob?flow={}", up.id);
-        let rate = "\n%{speed_upload} bytes/s up\n";
+        let rate = "\n%{time_total} s, %{speed_upload} bytes/s\n";
         let there = self.run(POD_A, &[&curl[..], &["-T", file, "-w", rate, &url]].concat())?;
         ensure!(here.starts_with(&expected), "the pod received other bytes than {expected}");
         ensure!(there.contains(&expected), "the world received other bytes than {expected}");
-        self.screen.output(&format!("sent by the world: {expected}"));
+        self.screen.output(&format!("the world sent {expected}"));
         Ok(())
     }
 
@@ -217,7 +217,7 @@ impl Demo {
 
     /// Runs a command that must succeed, on screen.
     fn run(&mut self, pod: Pod, words: &[&str]) -> Result<String> {
-        self.screen.command(pod.name, &words.join(" ").replace('\n', "\\n"));
+        self.screen.command(pod.name, &typed(words));
         let output = self.lab.host(pod.name)?.run(words)?;
         self.screen.output(&output);
         Ok(output)

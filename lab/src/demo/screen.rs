@@ -1,4 +1,4 @@
-//! How the demo looks: numbered steps, the commands as typed, their output indented.
+//! How the demo looks: numbered steps, the commands as typed, their output indented. Nothing is wider than 100 columns.
 
 use crate::traffic::Judged;
 
@@ -14,12 +14,12 @@ impl Screen {
     }
 
     pub(super) fn command(&self, host: &str, command: &str) {
-        println!("  {host}$ {command}");
+        println!("{host}$ {command}");
     }
 
     pub(super) fn output(&self, text: &str) {
         for line in text.lines() {
-            println!("    {line}");
+            println!("  {line}");
         }
     }
 
@@ -42,5 +42,24 @@ impl Screen {
 
     fn row(&self, [flow, pod, protocol, destination, expected, seen]: [String; 6]) {
         println!("  {flow:>4}  {pod:<6}  {protocol:<8}  {destination:<14}  {expected:<14}  {seen}");
+    }
+}
+
+/// A command as one would type it into a shell; the last word of a long one goes to a line of its own.
+pub(super) fn typed(words: &[&str]) -> String {
+    const ROOM: usize = 90;
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=".contains(c);
+    let quoted = words.iter().map(|word| {
+        if word.chars().all(plain) {
+            (*word).to_owned()
+        } else {
+            format!("'{}'", word.replace('\n', "\\n"))
+        }
+    });
+    let words: Vec<String> = quoted.collect();
+    let line = words.join(" ");
+    match words.split_last() {
+        Some((last, first)) if line.len() > ROOM => format!("{} \\\n    {last}", first.join(" ")),
+        _ => line,
     }
 }
