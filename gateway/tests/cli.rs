@@ -344,6 +344,7 @@ fn bad_use_is_exit_code_2() {
         &["sessions", "--protocol", "sctp"],
         &["sessions", "--policy", "Not A Name"],
         &["sessions", "flush", "--limit", "3"],
+        &["sessions", "--limit", "3", "flush", "--all"],
         &["frobnicate"],
         &[],
     ] {

@@ -15,15 +15,18 @@ use hyper::{Method, body::Bytes};
 use serde::Deserialize;
 use std::{fmt::Display, net::Ipv4Addr};
 
+/// Sessions that are shown when nobody says how many: a table of a million is no help.
+const LIMIT: usize = 1000;
+
 #[derive(Debug, Args)]
 pub(super) struct SessionsArgs {
     #[command(subcommand)]
     command: Option<SessionsCommand>,
     #[command(flatten)]
     filter: Filter,
-    /// Stop after so many; 0: show all
-    #[arg(long, value_name = "N", default_value_t = 1000)]
-    limit: usize,
+    /// Stop after so many; 0: show all. Default: 1000
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
     /// How to print; wide has node, worker, age and traffic
     #[arg(short, long, value_enum, default_value_t)]
     output: SessionsForm,
@@ -112,6 +115,10 @@ impl Filter {
 pub(super) fn run(args: &SessionsArgs) -> Result<()> {
     match &args.command {
         None => list(args),
+        Some(SessionsCommand::Flush { .. }) if args.limit.is_some() => {
+            let message = "--limit is not for flush: all sessions that fit are ended";
+            Err(Failure::BadInput(message.to_owned()))
+        }
         Some(SessionsCommand::Flush { all, output }) => {
             flush(&args.api.api, &args.filter, *all, *output)
         }
@@ -119,7 +126,11 @@ pub(super) fn run(args: &SessionsArgs) -> Result<()> {
 }
 
 fn list(args: &SessionsArgs) -> Result<()> {
-    let wanted = if args.limit == 0 { usize::MAX } else { args.limit };
+    let wanted = match args.limit {
+        None => LIMIT,
+        Some(0) => usize::MAX,
+        Some(limit) => limit,
+    };
     let Sessions { sessions, next } = fetch(&args.api.api, &args.filter, wanted)?;
     if next.is_some() {
         note(&format!("there are more than {wanted}: give --limit, or a filter"));
