@@ -1,9 +1,9 @@
 //! Flows from pods to the world, with the tools that an operator would use, and the judgement on each by what the world saw.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
-use std::process::Output;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
 use crate::echo::seen::{Protocol, Sighting};
 use crate::marker::Marker;
@@ -81,12 +81,14 @@ pub struct Judged {
     pub flow: Flow,
     /// The sources that the world saw; more than one only if something is very wrong.
     pub sources: Vec<IpAddr>,
+    /// The pod got what it asked for.
+    pub answered: bool,
 }
 
 impl Judged {
     #[must_use]
     pub fn is_right(&self) -> bool {
-        self.sources == [IpAddr::V4(self.flow.source())]
+        self.answered && self.sources == [IpAddr::V4(self.flow.source())]
     }
 }
 
@@ -94,6 +96,7 @@ impl Judged {
 #[derive(Debug, Default)]
 pub struct Traffic {
     flows: Vec<Flow>,
+    unanswered: BTreeSet<u32>,
 }
 
 impl Traffic {
@@ -106,45 +109,35 @@ impl Traffic {
     }
 
     /// Opens it and waits for the answer: what the tool printed.
-    pub fn open(&self, lab: &Lab, flow: &Flow) -> Result<String> {
-        let output = attempt(lab, flow)?;
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let errors = String::from_utf8_lossy(&output.stderr);
-        ensure!(
-            output.status.success(),
-            "{}$ {}: {}\n{text}{errors}",
-            flow.pod.name,
-            flow.command().join(" "),
-            output.status
-        );
-        Ok(text)
+    pub fn open(&mut self, lab: &Lab, flow: &Flow) -> Result<String> {
+        let mut words = flow.command();
+        if let Some(program) = words.first_mut().filter(|program| *program == "lab") {
+            *program = lab_program()?.display().to_string();
+        }
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        lab.host(flow.pod.name)?.run(&words).inspect_err(|_| self.unanswered(flow))
+    }
+
+    /// Its pod did not get what it asked for.
+    pub fn unanswered(&mut self, flow: &Flow) {
+        self.unanswered.insert(flow.id);
     }
 
     /// Every flow so far with what the world saw of it.
     pub fn judge(&self, lab: &Lab) -> Result<Vec<Judged>> {
         let seen = lab.seen().context("asking the world")?;
-        Ok(self.flows.iter().map(|flow| judge(flow, &seen)).collect())
+        Ok(self.flows.iter().map(|flow| self.judge_one(flow, &seen)).collect())
     }
-}
 
-/// Opens a flow that may well fail.
-pub fn attempt(lab: &Lab, flow: &Flow) -> Result<Output> {
-    let mut words = flow.command();
-    if let Some(program) = words.first_mut().filter(|program| *program == "lab") {
-        *program = lab_program()?.display().to_string();
+    fn judge_one(&self, flow: &Flow, seen: &[Sighting]) -> Judged {
+        let mut sources: Vec<IpAddr> = seen
+            .iter()
+            .filter(|sighting| sighting.protocol == flow.protocol && sighting.flow == Some(flow.id))
+            .filter(|sighting| sighting.destination == IpAddr::V4(flow.to))
+            .map(|sighting| sighting.source.ip())
+            .collect();
+        sources.sort();
+        sources.dedup();
+        Judged { flow: flow.clone(), sources, answered: !self.unanswered.contains(&flow.id) }
     }
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    lab.host(flow.pod.name)?.output(&words)
-}
-
-fn judge(flow: &Flow, seen: &[Sighting]) -> Judged {
-    let mut sources: Vec<IpAddr> = seen
-        .iter()
-        .filter(|sighting| sighting.protocol == flow.protocol && sighting.flow == Some(flow.id))
-        .filter(|sighting| sighting.destination == IpAddr::V4(flow.to))
-        .map(|sighting| sighting.source.ip())
-        .collect();
-    sources.sort();
-    sources.dedup();
-    Judged { flow: flow.clone(), sources }
 }

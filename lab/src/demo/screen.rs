@@ -23,19 +23,25 @@ impl Screen {
         }
     }
 
+    /// What is a table already, of up to the full width.
+    pub(super) fn table(&self, text: &str) {
+        println!("{}\n", text.trim_end());
+    }
+
     pub(super) fn flows(&self, judged: &[Judged]) {
         let header = ["flow", "pod", "protocol", "destination", "must be", "the world saw"];
         self.row(header.map(str::to_owned));
-        for Judged { flow, sources } in judged {
+        for Judged { flow, sources, answered } in judged {
             let seen: Vec<String> = sources.iter().map(ToString::to_string).collect();
             let seen = if seen.is_empty() { "nothing".to_owned() } else { seen.join(" ") };
+            let note = if *answered { "" } else { ", but the pod got no answer, or a wrong one" };
             self.row([
                 flow.id.to_string(),
                 flow.pod.name.to_owned(),
                 flow.protocol.name().to_owned(),
                 flow.to.to_string(),
                 flow.source().to_string(),
-                seen,
+                seen + note,
             ]);
         }
     }

@@ -5,10 +5,13 @@ use std::fmt::{self, Write};
 use std::net::Ipv4Addr;
 
 use anyhow::{Result, bail};
-use etherparse::{NetSlice, SlicedPacket, TransportSlice};
+use etherparse::{LaxNetSlice, LaxSlicedPacket, TransportSlice};
 
 use super::Expected;
 use super::abi::{Class, Sample};
+
+/// Of the packets at one exit that broke a promise. They tend to be all alike.
+const SHOWN: usize = 5;
 
 #[derive(Clone, Debug)]
 pub struct Report {
@@ -60,7 +63,7 @@ impl Report {
         }
         let mut message = format!("{} packets left that must not:\n{self}", self.red());
         for exit in &self.exits {
-            for sample in &exit.samples {
+            for sample in exit.samples.iter().take(SHOWN) {
                 writeln!(message, "{}: {}: {}", exit.name, sample.class.name(), describe(sample))?;
             }
         }
@@ -110,25 +113,23 @@ fn row(f: &mut fmt::Formatter<'_>, name: &str, cells: &[String]) -> fmt::Result 
     writeln!(f)
 }
 
-/// One line on what a packet is.
+/// What a packet is, and its bytes.
 fn describe(sample: &Sample) -> String {
     let mut text = format!("{} bytes", sample.length);
-    if let Ok(packet) = SlicedPacket::from_ethernet(&sample.head) {
-        if let Some(NetSlice::Ipv4(ip)) = &packet.net {
+    // lax: only the head is here
+    if let Ok(packet) = LaxSlicedPacket::from_ethernet(&sample.head) {
+        if let Some(LaxNetSlice::Ipv4(ip)) = &packet.net {
             let header = ip.header();
             let _ = write!(text, ", {} > {}", header.source_addr(), header.destination_addr());
         }
-        match &packet.transport {
-            Some(TransportSlice::Udp(udp)) => {
-                let _ = write!(text, ", UDP {} > {}", udp.source_port(), udp.destination_port());
-            }
-            Some(TransportSlice::Tcp(tcp)) => {
-                let _ = write!(text, ", TCP {} > {}", tcp.source_port(), tcp.destination_port());
-            }
-            Some(TransportSlice::Icmpv4(icmp)) => {
-                let _ = write!(text, ", {:?}", icmp.icmp_type());
-            }
-            _ => {}
+        if let Some(TransportSlice::Udp(udp)) = &packet.transport {
+            let _ = write!(text, ", UDP {} > {}", udp.source_port(), udp.destination_port());
+        }
+        if let Some(TransportSlice::Tcp(tcp)) = &packet.transport {
+            let _ = write!(text, ", TCP {} > {}", tcp.source_port(), tcp.destination_port());
+        }
+        if let Some(TransportSlice::Icmpv4(icmp)) = &packet.transport {
+            let _ = write!(text, ", {:?}", icmp.icmp_type());
         }
     }
     let hex: String = sample.head.iter().map(|byte| format!("{byte:02x}")).collect();
