@@ -4,12 +4,14 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 #![allow(unreachable_pub, clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
+mod frames;
+mod seen;
+
+pub use frames::*;
+pub use seen::*;
+
 use arc_swap::ArcSwap;
 use crossbeam_channel::Sender;
-use etherparse::{
-    EtherType, Ethernet2Header, IpNumber, Ipv4Header, NetSlice, PacketBuilder, SlicedPacket,
-    TransportSlice,
-};
 use gateway::{
     datapath::{
         DatapathConfig, PacketBuf, PortConfig, Worker, WorkerCounters,
@@ -279,139 +281,6 @@ pub fn policies(generation: u64, list: &[(u32, &[Ipv4Addr], &[Ipv4Addr])]) -> Po
     PolicyTable::new(generation, list.iter().map(entry).collect(), nodes, vec![VTEP, EXTERNAL])
 }
 
-// Frames in. Inner and external packets are built with zero MACs in front where none matter.
-
-pub fn udp(from: (Ipv4Addr, u16), to: (Ipv4Addr, u16), ttl: u8, payload: &[u8]) -> Vec<u8> {
-    let builder = PacketBuilder::ipv4(from.0.octets(), to.0.octets(), ttl).udp(from.1, to.1);
-    let mut packet = Vec::new();
-    builder.write(&mut packet, payload).unwrap();
-    packet
-}
-
-pub fn tcp(
-    from: (Ipv4Addr, u16),
-    to: (Ipv4Addr, u16),
-    flags: u8,
-    mss: Option<u16>,
-    payload: &[u8],
-) -> Vec<u8> {
-    let mut builder =
-        PacketBuilder::ipv4(from.0.octets(), to.0.octets(), 64).tcp(from.1, to.1, 1000, 4096);
-    if flags & SYN != 0 {
-        builder = builder.syn();
-    }
-    if flags & ACK != 0 {
-        builder = builder.ack(77);
-    }
-    if flags & FIN != 0 {
-        builder = builder.fin();
-    }
-    if flags & RST != 0 {
-        builder = builder.rst();
-    }
-    if let Some(mss) = mss {
-        use etherparse::TcpOptionElement::{
-            MaximumSegmentSize, Noop, SelectiveAcknowledgementPermitted,
-        };
-        builder = builder
-            .options(&[Noop, Noop, SelectiveAcknowledgementPermitted, MaximumSegmentSize(mss)])
-            .unwrap();
-    }
-    let mut packet = Vec::new();
-    builder.write(&mut packet, payload).unwrap();
-    packet
-}
-
-pub fn echo(from: Ipv4Addr, to: Ipv4Addr, request: bool, id: u16, ttl: u8) -> Vec<u8> {
-    let builder = PacketBuilder::ipv4(from.octets(), to.octets(), ttl);
-    let builder = match request {
-        true => builder.icmpv4_echo_request(id, 3),
-        false => builder.icmpv4_echo_reply(id, 3),
-    };
-    let mut packet = Vec::new();
-    builder.write(&mut packet, b"abcdefgh").unwrap();
-    packet
-}
-
-/// An IPv4 packet of any protocol.
-pub fn ipv4(from: Ipv4Addr, to: Ipv4Addr, protocol: u8, payload: &[u8]) -> Vec<u8> {
-    ipv4_with(from, to, protocol, payload, |_| {})
-}
-
-pub fn ipv4_with(
-    from: Ipv4Addr,
-    to: Ipv4Addr,
-    protocol: u8,
-    payload: &[u8],
-    change: impl FnOnce(&mut Ipv4Header),
-) -> Vec<u8> {
-    let mut header =
-        Ipv4Header::new(payload.len() as u16, 64, IpNumber(protocol), from.octets(), to.octets())
-            .unwrap();
-    change(&mut header);
-    header.set_payload_len(payload.len()).unwrap();
-    header.header_checksum = header.calc_header_checksum();
-    let mut packet = header.to_bytes().to_vec();
-    packet.extend_from_slice(payload);
-    packet
-}
-
-pub fn ethernet(to: [u8; 6], from: [u8; 6], ethertype: u16, payload: &[u8]) -> Vec<u8> {
-    let header =
-        Ethernet2Header { destination: to, source: from, ether_type: EtherType(ethertype) };
-    let mut frame = header.to_bytes().to_vec();
-    frame.extend_from_slice(payload);
-    frame
-}
-
-/// An IPv4 packet as the router delivers it to the external port.
-pub fn from_router(packet: &[u8]) -> Vec<u8> {
-    ethernet(EXTERNAL_MAC, ROUTER_MAC, 0x0800, packet)
-}
-
-/// A packet of a pod in VXLAN, as `node` sends it: outer checksum zero.
-pub fn tunnelled(node: Ipv4Addr, vni: u32, inner: &[u8]) -> Vec<u8> {
-    tunnelled_frame(node, vxlan_payload(vni, inner), false)
-}
-
-/// The same with an outer UDP checksum.
-pub fn tunnelled_with_checksum(node: Ipv4Addr, vni: u32, inner: &[u8]) -> Vec<u8> {
-    tunnelled_frame(node, vxlan_payload(vni, inner), true)
-}
-
-pub fn vxlan_payload(vni: u32, inner: &[u8]) -> Vec<u8> {
-    let [_, a, b, c] = vni.to_be_bytes();
-    let mut payload = vec![0x08, 0, 0, 0, a, b, c, 0];
-    payload.extend(ethernet([2, 0, 0, 0, 9, 9], [2, 0, 0, 0, 9, 8], 0x0800, inner));
-    payload
-}
-
-pub fn tunnelled_frame(node: Ipv4Addr, vxlan: Vec<u8>, checksum: bool) -> Vec<u8> {
-    let builder = PacketBuilder::ethernet2(NODE_MAC, TUNNEL_MAC)
-        .ipv4(node.octets(), VTEP.octets(), 64)
-        .udp(51_713, VXLAN_PORT);
-    let mut frame = Vec::new();
-    builder.write(&mut frame, &vxlan).unwrap();
-    if !checksum {
-        frame[14 + 20 + 6..14 + 20 + 8].copy_from_slice(&[0, 0]);
-    }
-    frame
-}
-
-pub fn arp_frame(
-    operation: u8,
-    to: [u8; 6],
-    sender: ([u8; 6], Ipv4Addr),
-    target: ([u8; 6], Ipv4Addr),
-) -> Vec<u8> {
-    let mut arp = vec![0, 1, 8, 0, 6, 4, 0, operation];
-    arp.extend(sender.0);
-    arp.extend(sender.1.octets());
-    arp.extend(target.0);
-    arp.extend(target.1.octets());
-    ethernet(to, sender.0, 0x0806, &arp)
-}
-
 /// Sender and target of an ARP request; `None` for other frames. The same address twice is an
 /// announcement.
 fn arp_request(frame: &[u8]) -> Option<(Ipv4Addr, Ipv4Addr)> {
@@ -419,108 +288,4 @@ fn arp_request(frame: &[u8]) -> Option<(Ipv4Addr, Ipv4Addr)> {
     let is_request = frame.get(at - 2..at)? == [0x08, 0x06] && frame.get(at + 7)? == &1;
     let address = |i: usize| Some(<[u8; 4]>::try_from(frame.get(i..i + 4)?).ok()?.into());
     is_request.then_some((address(at + 14)?, address(at + 24)?))
-}
-
-/// What etherparse reads in a frame, all checksums recomputed by it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Seen {
-    pub to_mac: [u8; 6],
-    pub from_mac: [u8; 6],
-    pub vlan: Option<u16>,
-    pub source: Ipv4Addr,
-    pub destination: Ipv4Addr,
-    pub protocol: u8,
-    pub ttl: u8,
-    pub tos: u8,
-    pub dont_fragment: bool,
-    /// ICMP echo: the id in both.
-    pub sport: u16,
-    pub dport: u16,
-    pub payload: Vec<u8>,
-    /// Behind the IP header, whole.
-    pub segment: Vec<u8>,
-    pub l4_checksum_ok: bool,
-    /// UDP without a checksum.
-    pub l4_checksum_zero: bool,
-}
-
-impl Seen {
-    /// Panics where the frame is not sound: lengths, IPv4 checksum.
-    pub fn of(frame: &[u8]) -> Self {
-        let sliced = SlicedPacket::from_ethernet(frame).expect("etherparse reads the frame");
-        let Some(etherparse::LinkSlice::Ethernet2(link)) = &sliced.link else {
-            panic!("not Ethernet: {frame:02x?}")
-        };
-        let (to_mac, from_mac) = (link.destination(), link.source());
-        let vlan = sliced.vlan_ids().first().map(|id| id.value());
-        let mut seen = Self::of_sliced(&sliced);
-        (seen.to_mac, seen.from_mac, seen.vlan) = (to_mac, from_mac, vlan);
-        seen
-    }
-
-    /// An IPv4 packet without Ethernet.
-    pub fn of_packet(packet: &[u8]) -> Self {
-        Self::of_sliced(&SlicedPacket::from_ip(packet).expect("etherparse reads the packet"))
-    }
-
-    fn of_sliced(sliced: &SlicedPacket<'_>) -> Self {
-        let Some(NetSlice::Ipv4(ip)) = &sliced.net else { panic!("not IPv4: {sliced:?}") };
-        let header = ip.header().to_header();
-        assert_eq!(header.header_checksum, header.calc_header_checksum(), "IPv4 checksum");
-        let segment = ip.payload().payload.to_vec();
-        let (mut sport, mut dport, mut ok, mut zero, mut payload) = (0, 0, true, false, vec![]);
-        match &sliced.transport {
-            Some(TransportSlice::Udp(udp)) => {
-                (sport, dport) = (udp.source_port(), udp.destination_port());
-                payload = udp.payload().to_vec();
-                zero = udp.checksum() == 0;
-                let sum = udp.to_header().calc_checksum_ipv4(&header, &payload).unwrap();
-                ok = zero || udp.checksum() == sum;
-            }
-            Some(TransportSlice::Tcp(tcp)) => {
-                (sport, dport) = (tcp.source_port(), tcp.destination_port());
-                payload = tcp.payload().to_vec();
-                let sum = tcp.to_header().calc_checksum_ipv4(&header, &payload).unwrap();
-                ok = tcp.checksum() == sum;
-            }
-            Some(TransportSlice::Icmpv4(icmp)) => {
-                let id = u16::from_be_bytes([segment[4], segment[5]]);
-                (sport, dport) = (id, id);
-                payload = icmp.payload().to_vec();
-                ok = icmp.icmp_type().calc_checksum(&payload) == icmp.checksum();
-            }
-            _ => {}
-        }
-        Seen {
-            to_mac: [0; 6],
-            from_mac: [0; 6],
-            vlan: None,
-            source: header.source.into(),
-            destination: header.destination.into(),
-            protocol: header.protocol.0,
-            ttl: header.time_to_live,
-            tos: header.dscp.value() << 2 | header.ecn.value(),
-            dont_fragment: header.dont_fragment,
-            sport,
-            dport,
-            payload,
-            segment,
-            l4_checksum_ok: ok,
-            l4_checksum_zero: zero,
-        }
-    }
-
-    /// The inner packet and the VNI of a frame to a node, the tunnel headers checked.
-    pub fn in_tunnel(frame: &[u8], node: Ipv4Addr) -> (Seen, u32) {
-        let outer = Seen::of(frame);
-        assert_eq!((outer.source, outer.destination), (VTEP, node));
-        assert_eq!((outer.from_mac, outer.to_mac), (TUNNEL_MAC, NODE_MAC));
-        assert_eq!((outer.dport, outer.ttl), (VXLAN_PORT, 64));
-        assert!(outer.sport >= 49_152, "outer source l4_port {}", outer.sport);
-        assert!(outer.dont_fragment && outer.l4_checksum_zero, "DF, and UDP checksum 0");
-        let vxlan = &outer.payload;
-        assert_eq!((vxlan[0], &vxlan[1..4], vxlan[7]), (0x08, &[0, 0, 0][..], 0));
-        let vni = u32::from_be_bytes([0, vxlan[4], vxlan[5], vxlan[6]]);
-        (Seen::of(&vxlan[8..]), vni)
-    }
 }
