@@ -6,84 +6,15 @@ mod harness;
 mod running;
 
 use harness::{POLICY, POLICY_2};
-use running::{Running, documents, only_payments};
+use running::{
+    Running, documents, only_payments,
+    program::{Files, ask, program, run, run_with},
+};
 use serde_json::{Value, json};
 use std::{
-    fs,
     io::{BufRead, BufReader, Write},
-    path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Stdio,
 };
-use tempfile::TempDir;
-
-/// What a run of the program left.
-#[derive(Debug)]
-struct Done {
-    code: i32,
-    out: String,
-    err: String,
-}
-
-impl Done {
-    fn ok(self) -> String {
-        assert_eq!(self.code, 0, "{self:?}");
-        self.out
-    }
-
-    /// The message of a run that failed with this code.
-    fn failed(self, code: i32) -> String {
-        assert_eq!(self.code, code, "{self:?}");
-        assert!(self.err.starts_with("error: "), "{self:?}");
-        assert!(!self.err.contains("panicked") && self.out.is_empty(), "{self:?}");
-        self.err
-    }
-}
-
-fn program(arguments: &[&str]) -> Command {
-    let mut program = Command::new(env!("CARGO_BIN_EXE_egress-gateway"));
-    program.args(arguments).env_remove("RUST_LOG");
-    program
-}
-
-fn run(arguments: &[&str]) -> Done {
-    run_with(arguments, "")
-}
-
-fn run_with(arguments: &[&str], input: &str) -> Done {
-    let mut program = program(arguments);
-    let pipes = program.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = pipes.spawn().unwrap();
-    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
-    Done {
-        code: output.status.code().unwrap(),
-        out: String::from_utf8(output.stdout).unwrap(),
-        err: String::from_utf8(output.stderr).unwrap(),
-    }
-}
-
-/// Runs against that gateway.
-fn ask(running: &Running, arguments: &[&str]) -> Done {
-    run(&[arguments, &["--api", &running.address.url()]].concat())
-}
-
-struct Files(TempDir);
-
-impl Files {
-    fn new() -> Self {
-        Files(tempfile::tempdir().unwrap())
-    }
-
-    fn write(&self, name: &str, text: &str) -> String {
-        let path = self.path(name);
-        fs::write(&path, text).unwrap();
-        path.display().to_string()
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-}
 
 #[test]
 fn policies_are_applied_shown_and_compared() {
@@ -331,117 +262,4 @@ fn what_answers_but_is_no_gateway_is_an_error() {
             run(&["stats", "--api", &url]).failed(1);
         }
     });
-}
-
-#[test]
-fn bad_use_is_exit_code_2() {
-    for arguments in [
-        &["stats", "--wach"][..],
-        &["policy"],
-        &["policy", "apply"],
-        &["policy", "apply", "-f", "x", "--if-match", "one"],
-        &["sessions", "--src", "pod-a"],
-        &["sessions", "--protocol", "sctp"],
-        &["sessions", "--policy", "Not A Name"],
-        &["sessions", "flush", "--limit", "3"],
-        &["sessions", "--limit", "3", "flush", "--all"],
-        &["frobnicate"],
-        &[],
-    ] {
-        let done = run(arguments);
-        assert_eq!(done.code, 2, "{arguments:?}: {done:?}");
-    }
-    for arguments in [
-        &["--help"][..],
-        &["run", "--help"],
-        &["check", "--help"],
-        &["policy", "apply", "--help"],
-        &["sessions", "--help"],
-        &["sessions", "flush", "--help"],
-        &["stats", "--help"],
-        &["--version"],
-    ] {
-        let help = run(arguments).ok();
-        assert!(help.lines().all(|line| line.chars().count() <= 100), "{help}");
-    }
-}
-
-fn root(path: &str) -> String {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    root.join(path).display().to_string()
-}
-
-#[test]
-fn the_example_files_are_good() {
-    let (config, policy) = (root("configs/gateway.toml"), root("configs/policy.yaml"));
-    let out = run(&["check", "--config", &config, "--policy", &policy]).ok();
-    let [first, second] = out.lines().collect::<Vec<_>>()[..] else { panic!("{out}") };
-    assert_eq!(first, format!("{config}: ok, for gateway gw-a"));
-    assert!(second.starts_with(&format!("{policy}: ok, 2 policies, 2 of them for gateway gw-a;")));
-}
-
-#[test]
-fn check_and_run_tell_every_mistake_of_their_files() {
-    let files = Files::new();
-    let good = running::CONFIG;
-    let unknown =
-        good.replace("addresses = [\"192.0.2.10/24\"]", "adresses = [\"192.0.2.10/24\"]\nmtu = 99");
-    for (name, text, wanted) in [
-        (
-            "unknown.toml",
-            &*unknown,
-            &["ports.tunnel.adresses", "ports.tunnel.addresses", "ports.tunnel.mtu"][..],
-        ),
-        ("syntax.toml", "[gateway\nname = 1", &["syntax.toml: line 1, column "]),
-        ("empty.toml", "", &["gateway.name", "ports.external.device"]),
-    ] {
-        let file = files.write(name, text);
-        for command in ["check", "run"] {
-            let message = run(&[command, "--config", &file]).failed(2);
-            for wanted in wanted {
-                assert!(message.contains(wanted), "{command} {name}: {wanted}: {message}");
-            }
-        }
-    }
-    for command in ["check", "run"] {
-        let message = run(&[command, "--config", "/not/there.toml"]).failed(2);
-        assert!(message.contains("/not/there.toml: No such file"), "{message}");
-        assert!(run(&[command, "--config", "/"]).failed(2).contains("/: "));
-    }
-
-    let config = files.write("good.toml", good);
-    let policy = files.write("policy.yaml", &documents().replace("203.0.113.1", "198.51.100.1"));
-    let done = run(&["check", "--config", &config, "--policy", &policy]);
-    assert_eq!(done.code, 2, "{done:?}");
-    assert!(done.err.contains("policy.yaml has 2 mistakes"), "{done:?}");
-    assert!(done.err.contains("EgressPolicy/reports: .spec.egress[0].egressIPs[0]"), "{done:?}");
-    // Both files' mistakes at once.
-    let config = files.write("empty.toml", "");
-    let policy = files.write("policy.yaml", "kind: [");
-    let message = run(&["check", "--config", &config, "--policy", &policy]).failed(2);
-    assert!(
-        message.contains("gateway.name") && message.contains("policy.yaml: line 1"),
-        "{message}"
-    );
-}
-
-#[test]
-fn a_bad_log_level_is_refused() {
-    let files = Files::new();
-    let config = files.write("good.toml", running::CONFIG);
-    let message = run(&["run", "--config", &config, "--log-level", "gateway=loud"]).failed(2);
-    assert!(message.contains("--log-level gateway=loud"), "{message}");
-    let output =
-        program(&["run", "--config", &config]).env("RUST_LOG", "gateway=loud").output().unwrap();
-    assert_eq!(output.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("RUST_LOG gateway=loud"));
-}
-
-#[cfg(not(feature = "dpdk"))]
-#[test]
-fn a_build_without_dpdk_says_so() {
-    let files = Files::new();
-    let config = files.write("good.toml", running::CONFIG);
-    let message = run(&["run", "--config", &config]).failed(1);
-    assert!(message.contains("built without DPDK"), "{message}");
 }

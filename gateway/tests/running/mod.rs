@@ -5,6 +5,7 @@
 #![allow(unreachable_pub, clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
 pub mod client;
+pub mod program;
 
 use crate::harness::{
     EGRESS, EGRESS_2, EXTERNAL_MAC, NODE, POD, POLICY, POLICY_2, REMOTE, TUNNEL_MAC, tunnelled, udp,

@@ -2,12 +2,12 @@
 //!
 //! | route | file |
 //! |---|---|
-//! | `GET`, `PUT /v1/policies` | [`policies`] |
-//! | `GET`, `DELETE /v1/sessions` | [`sessions`] |
-//! | `GET /v1/stats`, `/v1/ports` | [`stats`] |
-//! | `GET /healthz`, `/readyz`, `/metrics` | [`health`] |
+//! | `GET`, `PUT /v1/policies` | `policies` |
+//! | `GET`, `DELETE /v1/sessions` | `sessions` |
+//! | `GET /v1/stats`, `/v1/ports` | `stats` |
+//! | `GET /healthz`, `/readyz`, `/metrics` | `health` |
 //!
-//! [`server`] accepts connections and ends them; [`error`] is the form of every refusal; [`query`]
+//! `server` accepts connections and ends them; `error` is the form of every refusal; `query`
 //! reads what stands behind the `?`. Whatever waits for a worker or for the disk runs on a thread of
 //! its own, so that health and metrics answer meanwhile.
 

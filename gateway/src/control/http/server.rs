@@ -149,7 +149,8 @@ impl Listener {
         Ok(match self {
             Listener::Tcp(socket) => {
                 let (stream, _) = socket.accept().await?;
-                stream.set_nodelay(true)?;
+                // Fails where the client is gone again, which is found out soon enough.
+                let _ = stream.set_nodelay(true);
                 Box::new(stream)
             }
             Listener::Unix(socket) => Box::new(socket.accept().await?.0),

@@ -104,7 +104,7 @@ pub(super) async fn flush(State(api): State<Arc<Api>>, uri: Uri) -> Result<Respo
         }
     }
     let flushed = blocking(move || sessions::flush(&gateway.workers, filter)).await??;
-    tracing::info!(flushed, ?filter, "sessions ended by request");
+    tracing::info!(flushed, filter = uri.query(), "sessions ended by request");
     Ok(json(StatusCode::OK, &json!({ "flushed": flushed })))
 }
 

@@ -2,18 +2,25 @@
 //!
 //! Every label has few values: the side, the worker, the reason, the name of a policy in force.
 
+mod family;
+
 use super::{Applied, ApplyError, Gateway, PortHandle, WorkerHandle};
 use crate::{
     datapath::{WorkerCounters, counters::Counter, io::PortStats},
     nat::PolicyTable,
     verdict::{DropReason, Side},
 };
+use family::Family;
 use prometheus::{
     Histogram, HistogramOpts, IntCounterVec, Opts, Registry, TextEncoder,
     core::{Collector, Desc},
-    proto::{self, LabelPair, Metric, MetricFamily, MetricType},
+    proto::MetricFamily,
 };
-use std::{collections::BTreeMap, collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 /// Sessions whose policy was removed and that were not ended yet. No policy can have this name.
 const REMOVED: &str = "(removed)";
@@ -284,53 +291,4 @@ fn sessions(workers: &[WorkerHandle], policies: &PolicyTable) -> MetricFamily {
         }
     }
     family.done()
-}
-
-/// Collects the samples of one metric.
-struct Family {
-    family: MetricFamily,
-    metrics: Vec<Metric>,
-}
-
-impl Family {
-    fn counter(name: &str, help: &str) -> Self {
-        Self::new(name, help, MetricType::COUNTER)
-    }
-
-    fn gauge(name: &str, help: &str) -> Self {
-        Self::new(name, help, MetricType::GAUGE)
-    }
-
-    fn new(name: &str, help: &str, kind: MetricType) -> Self {
-        let mut family = MetricFamily::default();
-        family.set_name(format!("egress_gateway_{name}"));
-        family.set_help(help.to_owned());
-        family.set_field_type(kind);
-        Family { family, metrics: Vec::new() }
-    }
-
-    fn add(&mut self, labels: &[(&str, &str)], value: u64) {
-        let label = |(name, value): &(&str, &str)| {
-            let mut pair = LabelPair::default();
-            pair.set_name((*name).to_owned());
-            pair.set_value((*value).to_owned());
-            pair
-        };
-        let mut metric = Metric::from_label(labels.iter().map(label).collect());
-        if self.family.get_field_type() == MetricType::COUNTER {
-            let mut counter = proto::Counter::default();
-            counter.set_value(value as f64);
-            metric.set_counter(counter);
-        } else {
-            let mut gauge = proto::Gauge::default();
-            gauge.set_value(value as f64);
-            metric.set_gauge(gauge);
-        }
-        self.metrics.push(metric);
-    }
-
-    fn done(mut self) -> MetricFamily {
-        self.family.set_metric(self.metrics);
-        self.family
-    }
 }
