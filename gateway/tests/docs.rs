@@ -23,8 +23,14 @@ fn every_drop_reason_is_a_line_of_its_document() {
 #[test]
 fn rooms_keep_to_themselves() {
     let forbidden: &[(&str, &[&str])] = &[
-        ("src/wire", &["crate::nat", "crate::datapath", "crate::control", "crate::dpdk", "Instant"]),
-        ("src/nat", &["crate::datapath", "crate::control", "crate::dpdk", "Instant", "std::thread"]),
+        (
+            "src/wire",
+            &["crate::nat", "crate::datapath", "crate::control", "crate::dpdk", "Instant"],
+        ),
+        (
+            "src/nat",
+            &["crate::datapath", "crate::control", "crate::dpdk", "Instant", "std::thread"],
+        ),
         ("src/datapath", &["crate::control", "crate::dpdk", "Instant::now", "tracing::"]),
         ("src/dpdk", &["crate::control", "crate::nat"]),
         ("src/control", &["crate::dpdk"]),

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 /// More policies than a gateway is made for (10,000) at a load below one.
 const PLACES: usize = 16_384;
 
-/// A fixed table with a single writer: one place per policy id that ever had a session. Ids beyond
-/// [`PLACES`] share the last counter.
+/// A fixed table with a single writer: one place per policy id that ever had a session. Ids that find it
+/// full share one counter.
 #[derive(Debug)]
 pub struct PolicySessions {
     places: Box<[Place]>,
