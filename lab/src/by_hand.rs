@@ -11,8 +11,10 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::fcntl::{Flock, FlockArg};
-use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getpid, setsid};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 
 use crate::host::Host;
 use crate::namespaces::lab_program;
@@ -57,8 +59,8 @@ pub fn up(bare: bool) -> Result<()> {
 
 /// `lab keep`: what stays in the background.
 pub fn keep(bare: bool) -> Result<()> {
-    let signals = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT]);
-    signals.thread_block()?;
+    // caught, not blocked: what the lab starts would inherit the block and ignore `kill`
+    let mut signals = Signals::new([SIGTERM, SIGINT])?;
     setsid().context("setsid")?;
     let file = File::options().create(true).write(true).truncate(false).open(state())?;
     let mut file = Flock::lock(file, FlockArg::LockExclusiveNonblock)
@@ -75,8 +77,8 @@ pub fn keep(bare: bool) -> Result<()> {
     file.write_all(entries.as_bytes())?;
     println!("hosts: {}", lab.hosts().map(Host::name).collect::<Vec<_>>().join(" "));
     println!("{READY}");
-    let signal = signals.wait()?;
-    eprintln!("{signal}: the lab ends");
+    let signal = signals.forever().next().context("no signal can come")?;
+    eprintln!("signal {signal}: the lab ends");
     fs::remove_file(state())?;
     drop(lab);
     Ok(())

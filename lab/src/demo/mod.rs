@@ -5,7 +5,8 @@ mod screen;
 use std::net::Ipv4Addr;
 
 use anyhow::{Context, Result, ensure};
-use nix::sys::signal::{SigSet, Signal};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 
 use crate::config::{GATEWAY_CONFIG, NODE_CONFIG, POLICY};
 use crate::echo::http::blob_sha256;
@@ -41,12 +42,12 @@ pub fn run(bytes: u64) -> Result<()> {
 
 /// Ctrl-C, kill and a closed terminal end the lab as well, and the shell gets its prompt when all of it is gone.
 fn end_with_signals() -> Result<()> {
-    let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
-    signals.thread_block()?;
+    // caught, not blocked: what the lab starts would inherit the block and ignore `kill`
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
     std::thread::spawn(move || {
-        let signal = signals.wait();
+        let signal = signals.forever().next();
         end_all();
-        std::process::exit(128 + signal.map_or(0, |signal| signal as i32));
+        std::process::exit(128 + signal.unwrap_or(0));
     });
     Ok(())
 }
