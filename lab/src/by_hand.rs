@@ -25,6 +25,11 @@ use crate::wait::{PATIENCE, until};
 const STATE: &str = "/run/egress-gateway-lab";
 const READY: &str = "ready";
 
+const HINTS: &str = "\
+try: ./dev lab exec pod-a -- curl -s http://198.51.100.10/source
+     ./dev lab shell node1
+     ./dev lab down";
+
 fn state() -> PathBuf {
     std::env::var_os("LAB_STATE").map_or_else(|| PathBuf::from(STATE), PathBuf::from)
 }
@@ -48,7 +53,7 @@ pub fn up(bare: bool) -> Result<()> {
     for line in output.lines() {
         let line = line?;
         if line == READY {
-            println!("lab shell HOST, lab exec HOST -- COMMAND, lab down");
+            println!("{HINTS}");
             return Ok(());
         }
         println!("{line}");

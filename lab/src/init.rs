@@ -31,6 +31,8 @@ pub(crate) const LOG: &str = "/run/lab/log";
 /// Said on standard output once all hosts are there, after one line `NAME OUTER-PID INNER-PID` for each.
 pub(crate) const READY: &str = "ready";
 
+const NO_HUGEPAGES: &str = "hugepages for the gateway (LAB_NO_HUGEPAGES=1 goes without)";
+
 /// `lab init HOST…`. Runs until standard input closes or SIGTERM comes.
 pub fn run(hosts: &[String], hugepages: bool) -> Result<()> {
     ensure!(getpid() == Pid::from_raw(1), "`lab init` is started by the lab itself");
@@ -38,7 +40,7 @@ pub fn run(hosts: &[String], hugepages: bool) -> Result<()> {
     let signals = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT, Signal::SIGCHLD]);
     signals.thread_block()?;
     let signals = SignalFd::with_flags(&signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
-    let allowance = if hugepages { Some(Allowance::take()?) } else { None };
+    let allowance = hugepages.then(Allowance::take).transpose().context(NO_HUGEPAGES)?;
     let outcome = private_mounts().and_then(|()| {
         let mut holders = Vec::new();
         for host in hosts {

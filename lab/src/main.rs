@@ -3,7 +3,6 @@
 use std::io::Write;
 use std::net::Ipv4Addr;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand, ValueEnum};
@@ -109,11 +108,10 @@ fn run(command: Command) -> Result<()> {
 }
 
 fn send_probe(protocol: Transport, to: Ipv4Addr, marker: Marker) -> Result<()> {
-    const TIMEOUT: Duration = Duration::from_secs(2);
     match protocol {
-        Transport::Udp => println!("{}", probe::udp(marker, to, TIMEOUT)?),
+        Transport::Udp => println!("{}", probe::udp(marker, to, probe::TIMEOUT)?),
         Transport::Tcp => {
-            probe::tcp(marker, to, TIMEOUT)?;
+            probe::tcp(marker, to, probe::TIMEOUT)?;
             println!("answered");
         }
     }

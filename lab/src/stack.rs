@@ -14,7 +14,9 @@ use crate::echo::seen::Sighting;
 use crate::host::Host;
 use crate::namespaces::{Namespaces, beside, lab_program};
 use crate::oracle::{Oracle, Report};
-use crate::topology::{HOSTS, NODES, Node, WORLD, WORLD_EXCLUDED, open_exits, wire};
+use crate::topology::{
+    HOSTS, NODES, Node, Pod, WORLD, WORLD_EXCLUDED, open_exits, replace_interface, wire,
+};
 use crate::wait::{PATIENCE, until};
 
 /// No policies, but all that they may speak of.
@@ -63,6 +65,11 @@ impl Lab {
 
     pub fn hosts(&self) -> impl Iterator<Item = &Host> {
         self.namespaces.hosts()
+    }
+
+    /// As [`replace_interface`].
+    pub fn replace_interface(&self, pod: &Pod) -> Result<()> {
+        replace_interface(&self.namespaces, pod)
     }
 
     pub fn daemon(&mut self, name: &str) -> Result<&mut Daemon> {

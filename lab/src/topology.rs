@@ -15,7 +15,7 @@
 use std::fmt::Write;
 use std::net::Ipv4Addr;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::namespaces::Namespaces;
 
@@ -224,6 +224,15 @@ fn wire_pod(lab: &Namespaces, pod: &Pod) -> Result<()> {
             pod.address
         ),
     )
+}
+
+/// The pod's interface goes and comes again under the same name, as when a pod is replaced.
+pub fn replace_interface(lab: &Namespaces, pod: &Pod) -> Result<()> {
+    let veth = format!("veth-{}", pod.name);
+    configure(lab, pod.node.name, &format!("link del dev {veth}"))?;
+    let cable = CABLES.iter().find(|cable| cable.1 == veth);
+    lay(lab, cable.context("no such cable")?)?;
+    wire_pod(lab, pod)
 }
 
 fn configure(lab: &Namespaces, host: &str, commands: &str) -> Result<()> {

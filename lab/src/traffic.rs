@@ -60,7 +60,7 @@ impl Flow {
     pub fn command(&self) -> Vec<String> {
         let (to, id, marker) = (self.to, self.id, self.marker());
         let text = match self.protocol {
-            Protocol::Tcp => format!("curl -sS -m 5 http://{to}/source?flow={id}"),
+            Protocol::Tcp => format!("curl -sS -m 10 http://{to}/source?flow={id}"),
             Protocol::Udp => {
                 let (pod, policy) = (marker.pod, marker.policy);
                 format!("lab probe udp {to} --pod {pod} --policy {policy} --sequence {id}")
@@ -68,7 +68,7 @@ impl Flow {
             Protocol::Icmp => {
                 let pattern: String =
                     marker.to_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
-                format!("ping -n -c 1 -W 2 -p {pattern} {to}")
+                format!("ping -n -c 1 -W 5 -p {pattern} {to}")
             }
         };
         text.split(' ').map(str::to_owned).collect()

@@ -1,10 +1,10 @@
-//! Policies that go, in either order.
+//! Policies that go, in either order, and pods that come.
 
 mod common;
 
 use std::net::{IpAddr, SocketAddr};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use common::{
     CRAWLER_IP, Conversation, PAYMENTS_IP, SHORT, both_policies, crawler, only_crawler, open_all,
     payments, policy_id, product, require_right,
@@ -13,6 +13,7 @@ use lab::probe::TIMEOUT;
 use lab::stack::Lab;
 use lab::topology::{NODES, POD_A, POD_C, POD_D, WORLD};
 use lab::traffic::{Expected, Traffic};
+use lab::wait::{PATIENCE, until};
 
 fn remove_at_nodes(lab: &Lab) -> Result<()> {
     for node in &NODES {
@@ -73,5 +74,22 @@ fn a_policy_removed_at_the_gateway_alone_lets_nothing_out() -> Result<()> {
     let mut traffic = Traffic::default();
     open_all(&lab, &mut traffic, POD_A, WORLD, Expected::Node)?;
     open_all(&lab, &mut traffic, POD_C, WORLD, crawler())?;
+    require_right(&lab, &traffic)
+}
+
+#[test]
+fn a_replaced_pod_gets_its_egress_ip_again() -> Result<()> {
+    let lab = product(&both_policies())?;
+    let mut traffic = Traffic::default();
+    open_all(&lab, &mut traffic, POD_A, WORLD, payments())?;
+    lab.replace_interface(&POD_A)?;
+    // without a marker: until the redirector has seen the new interface, the pod leaves as its node
+    let url = format!("http://{WORLD}/source");
+    until("the new interface is redirected", PATIENCE, || {
+        let source = lab.host(POD_A.name)?.run(&["curl", "-sS", "-m", "5", &url])?;
+        ensure!(source.starts_with(&PAYMENTS_IP.to_string()), "the world sees {source}");
+        Ok(())
+    })?;
+    open_all(&lab, &mut traffic, POD_A, WORLD, payments())?;
     require_right(&lab, &traffic)
 }
