@@ -5,15 +5,20 @@ use crate::traffic::Judged;
 #[derive(Debug, Default)]
 pub(super) struct Screen {
     steps: u32,
+    after_table: bool,
 }
 
 impl Screen {
     pub(super) fn step(&mut self, title: &str) {
         self.steps += 1;
+        self.after_table = false;
         println!("\n{}. {title}\n", self.steps);
     }
 
-    pub(super) fn command(&self, host: &str, command: &str) {
+    pub(super) fn command(&mut self, host: &str, command: &str) {
+        if std::mem::take(&mut self.after_table) {
+            println!();
+        }
         println!("{host}$ {command}");
     }
 
@@ -24,8 +29,9 @@ impl Screen {
     }
 
     /// What is a table already, of up to the full width.
-    pub(super) fn table(&self, text: &str) {
-        println!("{}\n", text.trim_end());
+    pub(super) fn table(&mut self, text: &str) {
+        println!("{}", text.trim_end());
+        self.after_table = true;
     }
 
     pub(super) fn flows(&self, judged: &[Judged]) {
