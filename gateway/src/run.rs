@@ -182,11 +182,25 @@ fn check_device(key: &str, device: &str) -> Result<()> {
             if !Path::new("/sys/class/net").join(interface).exists() {
                 bail!("{key}: there is no interface {interface} here (list them: ip link)");
             }
+            if !has_capability(CAP_NET_RAW)? {
+                bail!("{key}: {device} needs root, or CAP_NET_RAW and CAP_NET_ADMIN");
+            }
             Ok(())
         }
         None if is_kernel_interface => bail!("{key}: {device} needs iface=NAME"),
         _ => Ok(()),
     }
+}
+
+/// Of `linux/capability.h`.
+const CAP_NET_RAW: u32 = 13;
+
+/// Whether this process may use the capability of that number.
+fn has_capability(number: u32) -> Result<bool> {
+    let status = fs::read_to_string("/proc/self/status")?;
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let effective = effective.context("no CapEff in /proc/self/status")?;
+    Ok(u64::from_str_radix(effective.trim(), 16)? >> number & 1 == 1)
 }
 
 /// A start that failed for lack of rights says so.

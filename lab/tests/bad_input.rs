@@ -187,7 +187,7 @@ fn without_permission_both_programs_say_so() -> Result<()> {
     let program = gateway_program()?.display().to_string();
     let output =
         gateway.output(&[&nobody[..], &[&program, "run", "--config", GATEWAY_CONFIG]].concat())?;
-    require("gateway", &output, 1, "");
+    require("gateway", &output, 1, "CAP_NET_RAW");
     Ok(())
 }
 

@@ -43,9 +43,15 @@ impl Port {
             (CString::new(device).map_err(|_| bad())?, CString::new(name).map_err(|_| bad())?);
         // SAFETY: the EAL runs (`_eal`) and the string is NUL-terminated; the call copies it.
         let code = unsafe { dpdk_sys::rte_dev_probe(args.as_ptr()) };
-        // A PCI device that was allowed on the command line is there already.
-        if code != -libc::EEXIST {
-            DpdkError::check("rte_dev_probe", code, device)?;
+        match code {
+            // Drivers answer -1 for whatever went wrong; taken for an errno it would mislead.
+            -1 => {
+                let what = format!("{device}: the driver's message above says why");
+                return Err(DpdkError::returned("rte_dev_probe", 0, what));
+            }
+            // A PCI device that was allowed on the command line is there already.
+            code if code == -libc::EEXIST => {}
+            code => DpdkError::check("rte_dev_probe", code, device)?,
         }
         let mut id = 0;
         // SAFETY: the name is NUL-terminated, the number is ours to be written.
