@@ -164,9 +164,9 @@ impl Lab {
         let (set, _) = policy::parse(policies, Format::Yaml)?;
         let compiled = policy::compile_node(&set, node.name);
         let entries = compiled.sets.values().flat_map(|set| &set.entries);
-        let wanted: BTreeSet<String> = entries
+        let wanted: BTreeSet<u32> = entries
             .filter_map(|(_, action)| match action {
-                Action::Redirect(id) => Some(compiled.policies.get(id)?.name.clone()),
+                Action::Redirect(id) => Some(id.get()),
                 Action::Exclude => None,
             })
             .collect();
@@ -175,7 +175,7 @@ impl Lab {
                 self.redirector_cli(node, &["list", "--config", NODE_CONFIG, "-o", "json"])?;
             let rows: Vec<RedirectRow> =
                 serde_json::from_str(&list).context("node-redirect list")?;
-            let active: BTreeSet<String> = rows.into_iter().filter_map(|row| row.policy).collect();
+            let active: BTreeSet<u32> = rows.into_iter().filter_map(|row| row.policy_id).collect();
             ensure!(active == wanted, "it redirects by {active:?}");
             Ok(())
         })
@@ -231,10 +231,11 @@ impl Drop for Lab {
     }
 }
 
-/// What is needed of a row of `node-redirect list`.
+/// What is needed of a row of `node-redirect list`. Not the policy's name: that comes from the files, and changes before the maps do.
 #[derive(Deserialize)]
 struct RedirectRow {
-    policy: Option<String>,
+    #[serde(rename = "policyID")]
+    policy_id: Option<u32>,
 }
 
 /// The redirector's name among the daemons.
