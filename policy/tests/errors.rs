@@ -1,4 +1,5 @@
-//! Every mistake in a document: what is written, and what is said of it.
+//! Every mistake in a document: what is written, and what is said of it. One long table on purpose: a
+//! reader looks here for a mistake by its words.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
