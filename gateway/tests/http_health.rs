@@ -29,7 +29,7 @@ fn ready_is_who_forwards() {
     assert!(reasons(&running).is_empty());
 
     running.link.store(false, SeqCst);
-    running.stuck.store(true, SeqCst);
+    running.stick();
     assert_eq!(
         reasons(&running),
         [
@@ -43,7 +43,7 @@ fn ready_is_who_forwards() {
     let told = reasons(&running);
     assert!(told.iter().any(|r| r == "worker 0 runs policy generation 1, not 2"), "{told:?}");
     running.link.store(true, SeqCst);
-    running.stuck.store(false, SeqCst);
+    running.go_on();
     wait_until("the worker goes on", || running.counters().generation.get() == 2);
     assert!(reasons(&running).is_empty());
 }

@@ -8,7 +8,7 @@ mod running;
 use harness::{EGRESS, POLICY, POLICY_2};
 use running::{Running, documents, hosts, only_payments, policy, wait_until};
 use serde_json::json;
-use std::{fs, io::Write, sync::atomic::Ordering::SeqCst};
+use std::{fs, io::Write};
 
 const YAML: (&str, &str) = ("Content-Type", "application/yaml");
 const JSON: (&str, &str) = ("Content-Type", "application/json");
@@ -241,12 +241,12 @@ fn a_body_that_ends_early_is_no_set() {
 #[test]
 fn a_stuck_worker_is_named() {
     let running = Running::usual();
-    running.stuck.store(true, SeqCst);
+    running.stick();
     let answer = running.put(&only_payments());
     assert!(answer.error(503).contains("worker 0 does not run generation 2"), "{answer:?}");
     assert_eq!((&answer.json()["worker"], &answer.json()["generation"]), (&json!(0), &json!(2)));
     // It was published, so the worker takes it as soon as it can.
-    running.stuck.store(false, SeqCst);
+    running.go_on();
     wait_until("the worker goes on", || running.counters().generation.get() == 2);
 }
 

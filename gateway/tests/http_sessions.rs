@@ -9,7 +9,7 @@ use gateway::verdict::Side;
 use harness::{NODE, POD, POLICY, POLICY_2, REMOTE, SYN, echo, tcp, tunnelled, udp};
 use running::{Running, only_payments, wait_until};
 use serde_json::{Value, json};
-use std::{collections::BTreeSet, sync::atomic::Ordering::SeqCst};
+use std::collections::BTreeSet;
 
 const PATH: &str = "/v1/sessions";
 
@@ -162,7 +162,7 @@ fn a_cut_session_is_gone_after_a_reload() {
 #[test]
 fn a_stuck_worker_is_named_and_does_not_hold_the_rest() {
     let running = three_kinds();
-    running.stuck.store(true, SeqCst);
+    running.stick();
     std::thread::scope(|scope| {
         let list = scope.spawn(|| running.get(PATH).error(503));
         assert_eq!(running.get("/healthz").status, 200);
@@ -171,5 +171,5 @@ fn a_stuck_worker_is_named_and_does_not_hold_the_rest() {
         assert!(message.contains("worker 0 does not answer"), "{message}");
     });
     assert!(running.delete(&format!("{PATH}?all=true")).error(503).contains("worker 0"));
-    running.stuck.store(false, SeqCst);
+    running.go_on();
 }

@@ -31,7 +31,7 @@ use std::{
     net::{IpAddr, Ipv4Addr},
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
     },
     thread::{self, JoinHandle},
@@ -99,8 +99,10 @@ pub struct Running {
     pub address: Address,
     /// Of both ports.
     pub link: Arc<AtomicBool>,
-    /// The worker does not poll while it is set.
-    pub stuck: Arc<AtomicBool>,
+    /// The worker does not poll while it is set; looked at under `turn`.
+    stuck: Arc<AtomicBool>,
+    /// Held by the worker for each turn of its loop.
+    turn: Arc<Mutex<()>>,
     frames: Sender<(Side, Vec<u8>)>,
     opened: AtomicU64,
     end: Arc<AtomicBool>,
@@ -166,6 +168,7 @@ impl Running {
 
         let datapath = Arc::new(datapath());
         let (link, stuck, end) = (flag(true), flag(false), flag(false));
+        let turn = Arc::new(Mutex::new(()));
         let (frames, receiver) = unbounded::<(Side, Vec<u8>)>();
         let (requests, questions) = crossbeam_channel::bounded(64);
         let counters = Arc::new(WorkerCounters::default());
@@ -174,6 +177,7 @@ impl Running {
             let (datapath, published) = (Arc::clone(&datapath), policies.published());
             let (counters, stuck, end) =
                 (Arc::clone(&counters), Arc::clone(&stuck), Arc::clone(&end));
+            let turn = Arc::clone(&turn);
             thread::spawn(move || {
                 let nat = NatConfig {
                     max_sessions: 10_000,
@@ -187,6 +191,7 @@ impl Running {
                 let mut io = MemoryIo::default();
                 let started = Instant::now();
                 while !end.load(SeqCst) {
+                    let one = turn.lock().unwrap();
                     if !stuck.load(SeqCst) {
                         for (side, frame) in receiver.try_iter() {
                             io.receive(side, &frame);
@@ -194,6 +199,7 @@ impl Running {
                         let millis = started.elapsed().as_millis() as u64;
                         worker.poll_once(&mut io, Tick::from_millis(millis));
                     }
+                    drop(one);
                     thread::yield_now();
                 }
             })
@@ -238,6 +244,7 @@ impl Running {
             address,
             link,
             stuck,
+            turn,
             frames,
             opened: AtomicU64::new(0),
             end,
@@ -245,6 +252,16 @@ impl Running {
             threads: vec![worker, api],
             state,
         }
+    }
+
+    /// The worker stops polling: when this returns, its last turn is over.
+    pub fn stick(&self) {
+        self.stuck.store(true, SeqCst);
+        drop(self.turn.lock().unwrap());
+    }
+
+    pub fn go_on(&self) {
+        self.stuck.store(false, SeqCst);
     }
 
     pub fn state_dir(&self) -> &Path {
