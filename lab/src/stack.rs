@@ -223,10 +223,22 @@ impl Lab {
     }
 }
 
+impl Lab {
+    /// What all sides have counted, as far as they still answer.
+    fn counters(&self) -> String {
+        let mut counters = vec![self.gateway_cli(&["stats"])];
+        for node in &NODES {
+            counters.push(self.redirector_cli(node, &["status", "--config", NODE_CONFIG]));
+        }
+        counters.push(self.report().map(|report| report.to_string()));
+        counters.into_iter().filter_map(Result::ok).collect::<Vec<_>>().join("\n")
+    }
+}
+
 impl Drop for Lab {
     fn drop(&mut self) {
         if self.print_logs {
-            eprintln!("{}", self.logs());
+            eprintln!("{}{}", self.logs(), self.counters());
         }
     }
 }
