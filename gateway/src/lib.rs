@@ -20,12 +20,18 @@ pub mod control;
 pub mod datapath;
 #[cfg(feature = "dpdk")]
 pub mod dpdk;
+// Four small files need `unsafe` and so live with the other unsafe code; but they know nothing of
+// DPDK, so that `nat` and the benches can use them in a build without libdpdk.
+#[path = "dpdk/memory.rs"]
+pub mod memory;
 pub mod nat;
-// The one hint to the CPU that needs `unsafe`; its file lives with the other unsafe code, but it
-// knows nothing of DPDK, so that `nat` can use it in a build without libdpdk.
 #[path = "dpdk/prefetch.rs"]
 mod prefetch;
 #[cfg(feature = "dpdk")]
 pub mod run;
+#[path = "dpdk/simd.rs"]
+mod simd;
+#[path = "dpdk/tsc.rs"]
+pub mod tsc;
 pub mod verdict;
 pub mod wire;

@@ -17,7 +17,8 @@ use crate::{
         io::PacketIo,
     },
     dpdk::{self, DpdkError, DpdkIo, Eal, EalOptions, Mempool, Port, RxQueue, TxQueue},
-    nat::{NatConfig, Tick, Timeouts, timeouts::TimeoutSettings},
+    memory::Pages,
+    nat::{Nat, NatConfig, TableMemory, Tick, Timeouts, timeouts::TimeoutSettings},
     verdict::Side,
 };
 use anyhow::{Context, Result, bail};
@@ -63,7 +64,7 @@ pub fn run(config: Config) -> Result<()> {
     let mut lcores = Vec::new();
     for (id, io) in ios.into_iter().enumerate() {
         let core = usize::from(config.workers.cores[id]);
-        let (handle, worker) = new_worker(id, core, &config, &datapath, &policies)?;
+        let (handle, worker) = new_worker(id, &eal, &config, &datapath, &policies)?;
         let work = {
             let (stop, mode) = (Arc::clone(&stop), idle_mode(&config));
             move || work(worker, io, mode, started, &stop)
@@ -308,21 +309,36 @@ fn split(ports: [StartedPort; 2], config: &Config) -> ([PortHandle; 2], Vec<Dpdk
 
 fn new_worker<B: crate::datapath::PacketBuf>(
     id: usize,
-    core: usize,
+    eal: &Eal,
     config: &Config,
     datapath: &Arc<DatapathConfig>,
     policies: &PolicyStore,
 ) -> Result<(WorkerHandle, Worker<B>)> {
     let nat = NatConfig {
         max_sessions: config.nat.max_sessions,
+        pages: if config.eal.hugepages { Pages::Huge } else { Pages::Transparent },
         timeouts: timeouts(config),
         mss_limit: datapath.mss_limit(),
         secret: draw_secret().context("cannot draw a secret from /dev/urandom")?,
     };
+    // Where the worker will run, so that its table is near.
+    let nat = eal.run_on(eal.worker_lcores()[id], move || Nat::new(&nat))?.with_context(|| {
+        format!("nat.max_sessions = {}: no memory for the session table", config.nat.max_sessions)
+    })?;
+    let TableMemory { bytes, pages } = nat.memory();
+    let (sessions, mib) = (config.nat.max_sessions, bytes >> 20);
+    info!(worker = id, sessions, mib, %pages, "session table");
+    if config.eal.hugepages && pages != Pages::Huge {
+        warn!(
+            worker = id,
+            mib, "too few free hugepages for the session table: large tables will be slower"
+        );
+    }
+    let core = usize::from(config.workers.cores[id]);
     let counters = Arc::new(WorkerCounters::default());
     let (requests, receiver) = crossbeam_channel::bounded(REQUESTS);
     let (datapath, published) = (Arc::clone(datapath), policies.published());
-    let worker = Worker::new(datapath, &nat, published, Arc::clone(&counters), receiver);
+    let worker = Worker::new(datapath, nat, published, Arc::clone(&counters), receiver);
     let policy_sessions = worker.nat().policy_sessions();
     Ok((WorkerHandle { id, core, counters, policy_sessions, requests }, worker))
 }

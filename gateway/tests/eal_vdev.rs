@@ -156,7 +156,7 @@ trait Steps {
 
 impl<B: PacketBuf> Steps for B {
     fn step_trim(&mut self, len: usize) -> bool {
-        self.trim_front(len);
+        self.keep(len..usize::MAX);
         true
     }
     fn step_prepend(&mut self, len: usize) -> bool {
@@ -167,7 +167,7 @@ impl<B: PacketBuf> Steps for B {
         done
     }
     fn step_truncate(&mut self, len: usize) -> bool {
-        self.truncate(len);
+        self.keep(0..len);
         true
     }
     fn step_fill(&mut self, bytes: &[u8]) -> bool {

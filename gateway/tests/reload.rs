@@ -190,7 +190,7 @@ fn tcp_sessions_live_as_rfc_5382_says() {
     }
 }
 
-fn list(bench: &mut Bench) -> Vec<gateway::nat::SessionView> {
+fn list(bench: &mut Bench) -> Vec<gateway::nat::SessionRecord> {
     let (reply, answer) = crossbeam_channel::bounded(1);
     let filter = SessionFilter::default();
     let request = Request::List { filter, from: 0, limit: 100, page: Vec::new(), reply };
@@ -224,7 +224,7 @@ fn sessions_are_listed_page_by_page_counted_and_flushed() {
         assert!(page.sessions.len() <= 77);
         for session in page.sessions {
             assert!(seen.insert(session.internal), "{session:?} twice");
-            assert_eq!((session.in2out_packets, session.in2out_bytes), (1, 33));
+            assert_eq!((session.in2out.packets, session.in2out.bytes), (1, 33));
         }
         from = page.next;
     }

@@ -3,7 +3,7 @@
 use super::{WorkerHandle, workers::Silent};
 use crate::{
     datapath::request::{Page, Request, SessionFilter},
-    nat::SessionView,
+    nat::SessionRecord,
 };
 use std::{fmt, str::FromStr};
 
@@ -40,7 +40,7 @@ impl FromStr for Cursor {
 }
 
 /// Sessions with the id of their worker.
-pub type Sessions = Vec<(usize, SessionView)>;
+pub type Sessions = Vec<(usize, SessionRecord)>;
 
 /// Up to `limit` sessions from `from` on. Blocks.
 pub fn list(

@@ -49,7 +49,7 @@ pub fn receive<I: PacketIo>(
     if !asks_us {
         return if known { Ok(()) } else { Err(DropReason::ArpNotForUs) };
     }
-    frame.truncate(l3 + size_of::<ArpPacket>());
+    frame.keep(0..l3 + size_of::<ArpPacket>());
     if let Some(answer) = ArpPacket::at_mut(frame.data_mut(), l3) {
         *answer = ArpPacket::new(REPLY, (mac, target), (arp.sender_mac, sender));
     }

@@ -1,5 +1,6 @@
 //! What the loop knows of its two ports. Fixed from start to end of the process.
 
+use super::tunnel::TunnelHeaders;
 use crate::{
     nat::AddressSet,
     verdict::Side,
@@ -35,7 +36,25 @@ pub struct DatapathConfig {
     pub vxlan_port: u16,
     pub icmp_errors_per_second: u32,
     own: [AddressSet; 2],
+    routes: [Route; 2],
     vtep: Ipv4Addr,
+    tunnel_headers: TunnelHeaders,
+}
+
+/// One side's way out, as a packet asks for it.
+#[derive(Clone, Debug)]
+struct Route {
+    /// Network and mask of each on-link prefix.
+    on_link: Box<[(u32, u32)]>,
+    gateway: Option<Ipv4Addr>,
+}
+
+impl Route {
+    fn of(port: &PortConfig) -> Self {
+        let prefix = |net: &Ipv4Net| (net.network().to_bits(), net.netmask().to_bits());
+        let on_link = port.addresses.iter().map(prefix).collect();
+        Route { on_link, gateway: port.gateways.first().copied() }
+    }
 }
 
 impl PortConfig {
@@ -43,16 +62,6 @@ impl PortConfig {
         self.addresses.iter().any(|a| a.addr() == address)
     }
 
-    /// Who gets a packet for `destination`: itself when on-link, else the gateway.
-    #[inline]
-    pub fn next_hop(&self, destination: Ipv4Addr) -> Option<Ipv4Addr> {
-        if self.is_on_link(destination) {
-            return Some(destination);
-        }
-        self.gateways.first().copied()
-    }
-
-    #[inline]
     pub fn is_on_link(&self, address: Ipv4Addr) -> bool {
         self.addresses.iter().any(|net| net.contains(&address))
     }
@@ -80,8 +89,16 @@ impl DatapathConfig {
         if external.addresses.is_empty() {
             return Err(NoAddress(Side::External));
         }
-        let own = [&tunnel, &external].map(|p| p.addresses.iter().map(Ipv4Net::addr).collect());
-        Ok(DatapathConfig { tunnel, external, vxlan_port, icmp_errors_per_second, own, vtep })
+        Ok(DatapathConfig {
+            own: [&tunnel, &external].map(|p| p.addresses.iter().map(Ipv4Net::addr).collect()),
+            routes: [&tunnel, &external].map(Route::of),
+            tunnel_headers: TunnelHeaders::new(vtep, vxlan_port),
+            tunnel,
+            external,
+            vxlan_port,
+            icmp_errors_per_second,
+            vtep,
+        })
     }
 
     #[inline]
@@ -90,6 +107,19 @@ impl DatapathConfig {
             Side::Tunnel => &self.tunnel,
             Side::External => &self.external,
         }
+    }
+
+    /// Who gets a packet for `destination`: itself when on-link, else the gateway.
+    #[inline(always)]
+    pub fn next_hop(&self, side: Side, destination: Ipv4Addr) -> Option<Ipv4Addr> {
+        let route = &self.routes[side.index()];
+        let is_in = |(network, mask): &(u32, u32)| destination.to_bits() & mask == *network;
+        if route.on_link.iter().any(is_in) { Some(destination) } else { route.gateway }
+    }
+
+    #[inline(always)]
+    pub fn tunnel_headers(&self) -> &TunnelHeaders {
+        &self.tunnel_headers
     }
 
     /// The gateway's tunnel address: outer source of what it sends.

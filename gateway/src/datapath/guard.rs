@@ -17,7 +17,7 @@ use crate::{
     },
 };
 
-#[inline]
+#[inline(always)]
 pub fn check(
     frame: &[u8],
     config: &DatapathConfig,
@@ -26,12 +26,12 @@ pub fn check(
     let own = config.own(Side::External);
     let link = parse::link(frame).map_err(|_| DropReason::EgressGuard)?;
     let may_leave = match link.ethertype {
-        ETHERTYPE_IPV4 => Ipv4Header::at(frame, link.l3).is_some_and(|ip| {
+        ETHERTYPE_IPV4 => Ipv4Header::at(frame, link.l3()).is_some_and(|ip| {
             egress_ips.contains(ip.source())
                 // Of itself the gateway says nothing but ICMP.
                 || ip.protocol == PROTOCOL_ICMP && own.contains(ip.source())
         }),
-        ETHERTYPE_ARP => ArpPacket::at(frame, link.l3).is_some_and(|arp| {
+        ETHERTYPE_ARP => ArpPacket::at(frame, link.l3()).is_some_and(|arp| {
             let sender = arp.sender_ip.into();
             own.contains(sender) || egress_ips.contains(sender)
         }),

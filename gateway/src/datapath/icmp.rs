@@ -18,7 +18,7 @@ use crate::{
         checksum::{self, Checksum, Delta},
         icmp::{ECHO_REPLY, ECHO_REQUEST, ICMP_LEN, IcmpHeader, TIME_EXCEEDED},
         ipv4::{IPV4_LEN, Ipv4Header, PROTOCOL_ICMP},
-        parse::{Ipv4Packet, Transport},
+        parse::{Ipv4Packet, Layout},
     },
 };
 use std::net::Ipv4Addr;
@@ -42,28 +42,27 @@ pub fn receive<I: PacketIo>(
     if icmp_type != ECHO_REQUEST {
         return Err(DropReason::NoService);
     }
-    frame.truncate(packet.end);
     let bytes = frame.data_mut();
     // The header is written anew, without options: nothing here honours any.
-    let options = packet.l4 - packet.l3 - IPV4_LEN;
+    let options = packet.l4() - packet.l3() - IPV4_LEN;
     let header = Ipv4Header::atomic(
         packet.destination,
         packet.source,
         PROTOCOL_ICMP,
         packet.dscp_ecn,
         TTL,
-        (packet.end - packet.l4) as u16,
+        (packet.end() - packet.l4()) as u16,
     );
-    let at = packet.l3 + options;
+    let at = packet.l3() + options;
     if let Some(ip) = Ipv4Header::at_mut(bytes, at) {
         *ip = header;
     }
-    if let Some(icmp) = IcmpHeader::at_mut(bytes, packet.l4) {
+    if let Some(icmp) = IcmpHeader::at_mut(bytes, packet.l4()) {
         icmp.icmp_type = ECHO_REPLY;
         let before = [ECHO_REQUEST, icmp.code];
         icmp.checksum = icmp.checksum.apply(Delta::replace_u16(before, [ECHO_REPLY, icmp.code]));
     }
-    frame.trim_front(at - output.config.port(side).l2_len());
+    frame.keep(at - output.config.port(side).l2_len()..packet.end());
     output.forward(turn, side, packet.source, frame);
     Ok(())
 }
@@ -75,11 +74,11 @@ pub fn time_exceeded_to_pod<I: PacketIo>(
     frame: I::Buf,
     input: &In2out,
 ) {
-    if !may_have_error(&input.packet, input.transport) {
+    if !may_have_error(input.source()) {
         return;
     }
     let us = output.config.vtep();
-    let Some(mut frame) = error_about(frame, &input.packet, us) else {
+    let Some(mut frame) = error_about(frame, &input.layout, input.source(), us) else {
         return output.drop(Side::Tunnel, DropReason::NoHeadroom);
     };
     if !frame.prepend(tunnel::overhead(&output.config)) {
@@ -98,43 +97,43 @@ pub fn time_exceeded_to_world<I: PacketIo>(
     input: &Out2in,
 ) {
     let Some(us) = external_address(&output.config) else { return };
-    if !may_have_error(&input.packet, input.transport) {
+    if !may_have_error(input.source()) {
         return;
     }
-    let Some(mut frame) = error_about(frame, &input.packet, us) else {
+    let Some(mut frame) = error_about(frame, &input.layout, input.source(), us) else {
         return output.drop(Side::External, DropReason::NoHeadroom);
     };
     if !frame.prepend(output.config.external.l2_len()) {
         return output.drop(Side::External, DropReason::NoHeadroom);
     }
-    output.forward(turn, Side::External, input.packet.source, frame);
+    output.forward(turn, Side::External, input.source(), frame);
 }
 
 fn external_address(config: &DatapathConfig) -> Option<Ipv4Addr> {
     Some(config.external.addresses.first()?.addr())
 }
 
-/// RFC 1122 section 3.2.2: never an error about an error. Others that must not have one (fragments
-/// but the first, broadcasts) were dropped before.
-fn may_have_error(packet: &Ipv4Packet, transport: Transport) -> bool {
-    let about_error = matches!(
-        transport,
-        Transport::Icmp { icmp_type, .. } if crate::wire::icmp::is_error(icmp_type)
-    );
-    !about_error && !packet.source.is_unspecified() && !packet.source.is_multicast()
+/// RFC 1122 section 3.2.2: never to a source that is no single host. Errors about errors, fragments
+/// but the first and broadcasts were dropped before: they belong to no flow.
+fn may_have_error(source: Ipv4Addr) -> bool {
+    !source.is_unspecified() && !source.is_multicast()
 }
 
 /// Makes of the packet in `frame` an IPv4 packet with a Time Exceeded that quotes it.
-fn error_about<B: PacketBuf>(mut frame: B, packet: &Ipv4Packet, us: Ipv4Addr) -> Option<B> {
-    let quoted = packet.len().min(LARGEST_ERROR - IPV4_LEN - ICMP_LEN);
-    frame.truncate(packet.l3 + quoted);
-    frame.trim_front(packet.l3);
+fn error_about<B: PacketBuf>(
+    mut frame: B,
+    layout: &Layout,
+    to: Ipv4Addr,
+    us: Ipv4Addr,
+) -> Option<B> {
+    let quoted = layout.packet_len().min(LARGEST_ERROR - IPV4_LEN - ICMP_LEN);
+    frame.keep(layout.l3()..layout.l3() + quoted);
     if !frame.prepend(IPV4_LEN + ICMP_LEN) {
         return None;
     }
     let bytes = frame.data_mut();
     let payload = (ICMP_LEN + quoted) as u16;
-    let ip = Ipv4Header::atomic(us, packet.source, PROTOCOL_ICMP, ERROR_TOS, TTL, payload);
+    let ip = Ipv4Header::atomic(us, to, PROTOCOL_ICMP, ERROR_TOS, TTL, payload);
     let icmp = IcmpHeader {
         icmp_type: TIME_EXCEEDED,
         code: 0,

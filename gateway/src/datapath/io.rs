@@ -1,7 +1,8 @@
 //! How packets come and go: DPDK ports in the product, memory in tests.
 
-use crate::verdict::Side;
+use crate::{prefetch::prefetch_address, verdict::Side};
 use arrayvec::ArrayVec;
+use std::ops::Range;
 
 /// Packets that go through the stages together. 32 misses in flight is about what a core sustains.
 pub const BURST: usize = 32;
@@ -13,6 +14,9 @@ pub trait PacketBuf {
 
     fn data_mut(&mut self) -> &mut [u8];
 
+    /// Starts loading what a packet received at `side` will soon need of its buffer.
+    fn prefetch(&self, side: Side);
+
     /// False when more of the packet is in further buffers; `data` is the first of them.
     fn is_contiguous(&self) -> bool;
 
@@ -20,15 +24,25 @@ pub trait PacketBuf {
     #[must_use]
     fn prepend(&mut self, len: usize) -> bool;
 
-    /// Takes up to `len` bytes off the front.
-    fn trim_front(&mut self, len: usize);
-
-    /// Keeps at most the first `len` bytes.
-    fn truncate(&mut self, len: usize);
+    /// Keeps these bytes of the packet, as far as they are there.
+    fn keep(&mut self, range: Range<usize>);
 
     /// Makes the packet `bytes`; false, and no change, where it has no room for them.
     #[must_use]
     fn fill(&mut self, bytes: &[u8]) -> bool;
+}
+
+/// Starts loading the two cache lines that a packet needs whose data begins at `start`: from the tunnel
+/// the outer and inner headers, to be read; from the world its headers, and the line before them, where
+/// the tunnel's will be written.
+#[inline(always)]
+pub fn prefetch_headers(start: *const u8, side: Side) {
+    const LINE: usize = 64;
+    prefetch_address(start);
+    prefetch_address(match side {
+        Side::Tunnel => start.wrapping_add(LINE),
+        Side::External => start.wrapping_sub(LINE),
+    });
 }
 
 /// The two ports as one worker sees them.

@@ -1,61 +1,102 @@
 //! The in-memory double of the two ports: runs the real worker without DPDK, in tests and benches.
+//!
+//! A packet is laid out as an mbuf is, bookkeeping on one cache line and the data behind it, and
+//! comes from a pool that takes it back, so that a worker on this double touches memory as it would on
+//! real ports and allocates only what it allocates itself.
 
-use super::io::{Burst, PacketBuf, PacketIo};
+use super::io::{Burst, PacketBuf, PacketIo, prefetch_headers};
 use crate::verdict::Side;
-use std::{cell::Cell, collections::VecDeque, rc::Rc};
+use std::{
+    cell::Cell,
+    collections::VecDeque,
+    ops::Range,
+    rc::Rc,
+};
 
+/// As DPDK's usual buffers: 128 bytes in front, 2048 behind.
 const HEADROOM: usize = 128;
-const SIZE: usize = 2048;
+const SIZE: usize = HEADROOM + 2048;
+
+#[derive(Debug)]
+#[repr(C, align(64))]
+struct Buffer {
+    start: u16,
+    contiguous: bool,
+    existing: Rc<Cell<usize>>,
+    // Not beside `start`: a load of both would wait for two stores.
+    end: u16,
+    bytes: Bytes,
+}
+
+#[repr(align(64))]
+struct Bytes([u8; SIZE]);
+
+impl std::fmt::Debug for Bytes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("..")
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        self.existing.set(self.existing.get() - 1);
+    }
+}
 
 /// A packet whose pool counts it, as a mempool does.
 #[derive(Debug)]
-pub struct MemoryPacket {
-    bytes: Vec<u8>,
-    start: usize,
-    contiguous: bool,
-    in_use: Rc<Cell<usize>>,
-}
-
-impl Drop for MemoryPacket {
-    fn drop(&mut self) {
-        self.in_use.set(self.in_use.get() - 1);
-    }
-}
+pub struct MemoryPacket(Box<Buffer>);
 
 impl PacketBuf for MemoryPacket {
+    #[inline(always)]
     fn data(&self) -> &[u8] {
-        &self.bytes[self.start..]
+        let buffer = &self.0;
+        &buffer.bytes.0[usize::from(buffer.start)..usize::from(buffer.end)]
     }
 
+    #[inline(always)]
     fn data_mut(&mut self) -> &mut [u8] {
-        &mut self.bytes[self.start..]
+        let buffer = &mut self.0;
+        &mut buffer.bytes.0[usize::from(buffer.start)..usize::from(buffer.end)]
     }
 
+    #[inline(always)]
+    fn prefetch(&self, side: Side) {
+        prefetch_headers(&raw const self.0.bytes.0[HEADROOM], side);
+    }
+
+    #[inline(always)]
     fn is_contiguous(&self) -> bool {
-        self.contiguous
+        self.0.contiguous
     }
 
+    #[inline(always)]
     fn prepend(&mut self, len: usize) -> bool {
-        let room = len <= self.start;
+        let buffer = &mut self.0;
+        let room = len <= usize::from(buffer.start);
         if room {
-            self.start -= len;
+            buffer.start -= len as u16;
         }
         room
     }
 
-    fn trim_front(&mut self, len: usize) {
-        self.start = (self.start + len).min(self.bytes.len());
-    }
-
-    fn truncate(&mut self, len: usize) {
-        self.bytes.truncate(self.start + len);
+    #[inline(always)]
+    fn keep(&mut self, range: Range<usize>) {
+        let buffer = &mut self.0;
+        let len = usize::from(buffer.end - buffer.start);
+        let end = range.end.min(len);
+        let start = range.start.min(end);
+        buffer.end = buffer.start + end as u16;
+        buffer.start += start as u16;
     }
 
     fn fill(&mut self, bytes: &[u8]) -> bool {
-        let room = bytes.len() <= SIZE - HEADROOM;
+        let buffer = &mut self.0;
+        let start = usize::from(buffer.start);
+        let room = start + bytes.len() <= SIZE;
         if room {
-            self.bytes.truncate(self.start);
-            self.bytes.extend_from_slice(bytes);
+            buffer.bytes.0[start..start + bytes.len()].copy_from_slice(bytes);
+            buffer.end = buffer.start + bytes.len() as u16;
         }
         room
     }
@@ -67,7 +108,9 @@ impl PacketBuf for MemoryPacket {
 pub struct MemoryIo {
     arriving: [VecDeque<MemoryPacket>; 2],
     sent: [Vec<MemoryPacket>; 2],
-    in_use: Rc<Cell<usize>>,
+    free: Vec<MemoryPacket>,
+    /// Buffers that exist, the free ones included.
+    existing: Rc<Cell<usize>>,
     /// Packets that the pool can give out in all.
     pub pool: usize,
     /// Packets that each port takes before it says that it is full.
@@ -81,7 +124,8 @@ impl Default for MemoryIo {
         MemoryIo {
             arriving: Default::default(),
             sent: Default::default(),
-            in_use: Rc::default(),
+            free: Vec::new(),
+            existing: Rc::default(),
             pool: usize::MAX,
             tx_room: usize::MAX,
             headroom: HEADROOM,
@@ -90,6 +134,16 @@ impl Default for MemoryIo {
 }
 
 impl MemoryIo {
+    /// With `buffers` buffers made beforehand: while no more are in use, nothing is allocated.
+    pub fn with_buffers(buffers: usize) -> Self {
+        let queue = || VecDeque::with_capacity(buffers);
+        let mut io = MemoryIo { pool: buffers, arriving: [queue(), queue()], ..Self::default() };
+        io.sent = [Vec::with_capacity(buffers), Vec::with_capacity(buffers)];
+        let all: Vec<_> = (0..buffers).map(|_| io.packet(&[], true)).collect();
+        io.free = all;
+        io
+    }
+
     pub fn receive(&mut self, side: Side, frame: &[u8]) {
         let packet = self.packet(frame, true);
         self.arriving[side.index()].push_back(packet);
@@ -110,30 +164,44 @@ impl MemoryIo {
         self.sent[side.index()].drain(..).map(|packet| packet.data().to_vec()).collect()
     }
 
-    /// Packets that are somewhere: arriving, sent, or held by the worker.
-    pub fn in_use(&self) -> usize {
-        self.in_use.get()
+    /// Shows the frames sent to `side` since the last call to `visit`, and takes the packets back.
+    pub fn take_back(&mut self, side: Side, mut visit: impl FnMut(&[u8])) {
+        for packet in self.sent[side.index()].drain(..) {
+            visit(packet.data());
+            self.free.push(packet);
+        }
     }
 
-    fn packet(&self, frame: &[u8], contiguous: bool) -> MemoryPacket {
-        let mut bytes = Vec::with_capacity(SIZE);
-        bytes.resize(self.headroom, 0);
-        bytes.extend_from_slice(frame);
-        self.in_use.set(self.in_use.get() + 1);
-        let in_use = Rc::clone(&self.in_use);
-        MemoryPacket { bytes, start: self.headroom, contiguous, in_use }
+    /// Packets that are somewhere: arriving, sent, or held by the worker.
+    pub fn in_use(&self) -> usize {
+        self.existing.get() - self.free.len()
+    }
+
+    fn packet(&mut self, frame: &[u8], contiguous: bool) -> MemoryPacket {
+        let mut packet = self.free.pop().unwrap_or_else(|| {
+            self.existing.set(self.existing.get() + 1);
+            let existing = Rc::clone(&self.existing);
+            let bytes = Bytes([0; SIZE]);
+            MemoryPacket(Box::new(Buffer { start: 0, contiguous, existing, end: 0, bytes }))
+        });
+        packet.0.contiguous = contiguous;
+        packet.0.start = self.headroom as u16;
+        assert!(packet.fill(frame), "a frame of {} bytes fits no buffer", frame.len());
+        packet
     }
 }
 
 impl PacketIo for MemoryIo {
     type Buf = MemoryPacket;
 
+    #[inline]
     fn rx(&mut self, side: Side, burst: &mut Burst<MemoryPacket>) {
         let queue = &mut self.arriving[side.index()];
         let n = queue.len().min(burst.remaining_capacity());
         burst.extend(queue.drain(..n));
     }
 
+    #[inline]
     fn tx(&mut self, side: Side, burst: &mut Burst<MemoryPacket>) {
         let n = burst.len().min(self.tx_room);
         self.tx_room -= n;
@@ -141,6 +209,6 @@ impl PacketIo for MemoryIo {
     }
 
     fn alloc(&mut self) -> Option<MemoryPacket> {
-        (self.in_use.get() < self.pool).then(|| self.packet(&[], true))
+        (self.in_use() < self.pool).then(|| self.packet(&[], true))
     }
 }

@@ -40,6 +40,25 @@ struct Neighbour<B> {
     waiting: WaitingPackets<B>,
 }
 
+/// A fresh neighbour that a packet was sent to lately.
+#[derive(Clone, Copy, Debug)]
+struct Recent {
+    address: Ipv4Addr,
+    /// Seconds; 0 for an empty place.
+    fresh_until: u32,
+    mac: MacAddress,
+}
+
+/// Neighbours of one prefix, as far as there are not more of them, each have a place of their own.
+const RECENT: usize = 256;
+const NOT_RECENT: Recent =
+    Recent { address: Ipv4Addr::UNSPECIFIED, fresh_until: 0, mac: MacAddress([0; 6]) };
+
+#[inline(always)]
+fn recent_place(address: Ipv4Addr) -> usize {
+    address.to_bits() as usize % RECENT
+}
+
 /// What is known of a next hop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lookup {
@@ -62,6 +81,8 @@ pub struct Ask {
 
 #[derive(Debug)]
 pub struct Neighbours<B> {
+    /// By the last byte of the address: what nearly every packet needs, in one line.
+    recent: Box<[Recent; RECENT]>,
     entries: HashMap<Ipv4Addr, Neighbour<B>, BuildHasherDefault<AddressHasher>>,
     /// The ones with a question open; only these need a look at the clock.
     asked: ArrayVec<Ipv4Addr, ASKED>,
@@ -70,7 +91,7 @@ pub struct Neighbours<B> {
 impl<B> Neighbours<B> {
     pub fn new() -> Self {
         let entries = HashMap::with_capacity_and_hasher(CAPACITY, BuildHasherDefault::default());
-        Neighbours { entries, asked: ArrayVec::new() }
+        Neighbours { recent: Box::new([NOT_RECENT; RECENT]), entries, asked: ArrayVec::new() }
     }
 
     pub fn len(&self) -> usize {
@@ -81,18 +102,27 @@ impl<B> Neighbours<B> {
         self.entries.is_empty()
     }
 
-    #[inline]
-    pub fn lookup(&self, address: Ipv4Addr, now: Tick) -> Lookup {
-        match self.entries.get(&address) {
-            Some(Neighbour { mac: Some(mac), since, .. }) => {
-                if now.millis() < since.millis() + FRESH_MILLIS {
-                    Lookup::Known(*mac)
-                } else {
-                    Lookup::Stale(*mac)
-                }
-            }
-            _ => Lookup::Unknown,
+    #[inline(always)]
+    pub fn lookup(&mut self, address: Ipv4Addr, now: Tick) -> Lookup {
+        let recent = &self.recent[recent_place(address)];
+        if recent.address == address && now.seconds() < recent.fresh_until {
+            return Lookup::Known(recent.mac);
         }
+        self.lookup_slow(address, now)
+    }
+
+    #[cold]
+    fn lookup_slow(&mut self, address: Ipv4Addr, now: Tick) -> Lookup {
+        let Some(Neighbour { mac: Some(mac), since, .. }) = self.entries.get(&address) else {
+            return Lookup::Unknown;
+        };
+        let fresh_until = since.millis() + FRESH_MILLIS;
+        if now.millis() >= fresh_until {
+            return Lookup::Stale(*mac);
+        }
+        let fresh_until = (fresh_until / 1000) as u32;
+        self.recent[recent_place(address)] = Recent { address, fresh_until, mac: *mac };
+        Lookup::Known(*mac)
     }
 
     /// Keeps `packet` until `address` answers; the question goes out with the next [`Self::tick`].
@@ -158,6 +188,7 @@ impl<B> Neighbours<B> {
         });
         entry.mac = Some(mac);
         entry.since = now;
+        self.recent[recent_place(address)] = NOT_RECENT;
         self.asked.retain(|asked| *asked != address);
         std::mem::take(&mut entry.waiting)
     }

@@ -44,17 +44,18 @@ pub struct Output<B> {
     neighbours: [Neighbours<B>; 2],
     /// Frames on their way to each port; sent when full and at the end of the turn.
     leaving: [Burst<B>; 2],
+    leaving_bytes: [usize; 2],
 }
 
 impl<B: PacketBuf> Output<B> {
     pub fn new(config: Arc<DatapathConfig>, counters: Arc<WorkerCounters>) -> Self {
         let (neighbours, leaving) = (Default::default(), Default::default());
-        Output { config, counters, neighbours, leaving }
+        Output { config, counters, neighbours, leaving, leaving_bytes: [0; 2] }
     }
 
     /// Sends an IPv4 packet towards `destination` through `side`. The packet begins behind the room
     /// for the port's L2 header.
-    #[inline]
+    #[inline(always)]
     pub fn forward<I: PacketIo<Buf = B>>(
         &mut self,
         turn: &mut Turn<'_, I>,
@@ -62,7 +63,7 @@ impl<B: PacketBuf> Output<B> {
         destination: Ipv4Addr,
         mut packet: B,
     ) {
-        let Some(next_hop) = self.config.port(side).next_hop(destination) else {
+        let Some(next_hop) = self.config.next_hop(side, destination) else {
             return self.drop(side, DropReason::NoNextHop);
         };
         let mac = match self.neighbours[side.index()].lookup(next_hop, turn.now) {
@@ -111,7 +112,7 @@ impl<B: PacketBuf> Output<B> {
     }
 
     /// The frame is complete but for the guard.
-    #[inline]
+    #[inline(always)]
     pub fn transmit<I: PacketIo<Buf = B>>(&mut self, turn: &mut Turn<'_, I>, side: Side, frame: B) {
         if side == Side::External
             && let Err(reason) =
@@ -122,6 +123,7 @@ impl<B: PacketBuf> Output<B> {
         if self.leaving[side.index()].is_full() {
             self.flush_side(turn.io, side);
         }
+        self.leaving_bytes[side.index()] += frame.data().len();
         self.leaving[side.index()].push(frame);
     }
 
@@ -170,7 +172,7 @@ impl<B: PacketBuf> Output<B> {
     }
 
     /// Writes the port's L2 header into the first bytes of the frame.
-    #[inline]
+    #[inline(always)]
     pub fn write_l2(&self, frame: &mut [u8], side: Side, to: MacAddress, ethertype: u16) {
         let port = self.config.port(side);
         let Some(header) = EthernetHeader::at_mut(frame, 0) else { return };
@@ -192,8 +194,7 @@ impl<B: PacketBuf> Output<B> {
             return;
         }
         let counters = self.counters.port(side);
-        let (packets, bytes) =
-            (leaving.len(), leaving.iter().map(|f| f.data().len()).sum::<usize>());
+        let (packets, bytes) = (leaving.len(), std::mem::take(&mut self.leaving_bytes[side.index()]));
         for _ in 0..TX_TRIES {
             io.tx(side, leaving);
             if leaving.is_empty() {

@@ -4,7 +4,7 @@
 //! and is worked off a bounded number of slots per turn; the answer's memory was allocated by whoever
 //! asked.
 
-use crate::nat::{Nat, PolicyTable, Protocol, SessionId, SessionView};
+use crate::nat::{Nat, PolicyTable, Protocol, SessionId, SessionRecord, SessionView, Tick};
 use arrayvec::ArrayVec;
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
 use std::{net::Ipv4Addr, sync::Arc};
@@ -25,15 +25,15 @@ pub struct SessionFilter {
 }
 
 impl SessionFilter {
-    pub fn fits(&self, session: &SessionView) -> bool {
+    pub fn fits(&self, session: &SessionView<'_>) -> bool {
         fn ok<T: PartialEq>(wanted: Option<T>, value: T) -> bool {
             wanted.is_none_or(|wanted| wanted == value)
         }
-        ok(self.source, session.internal.address)
-            && ok(self.destination, session.remote.address)
-            && ok(self.policy, session.policy)
-            && ok(self.egress_ip, session.external.address)
-            && ok(self.protocol, session.protocol)
+        ok(self.source, session.internal().address)
+            && ok(self.destination, session.remote().address)
+            && ok(self.policy, session.policy())
+            && ok(self.egress_ip, session.external().address)
+            && ok(self.protocol, session.protocol())
     }
 }
 
@@ -45,7 +45,7 @@ pub enum Request {
         filter: SessionFilter,
         from: u32,
         limit: usize,
-        page: Vec<SessionView>,
+        page: Vec<SessionRecord>,
         reply: Sender<Page>,
     },
     /// End all sessions that fit; the answer is their number.
@@ -57,7 +57,7 @@ pub enum Request {
 /// Sessions, and where the next page begins (`None`: this was the last).
 #[derive(Debug)]
 pub struct Page {
-    pub sessions: Vec<SessionView>,
+    pub sessions: Vec<SessionRecord>,
     pub next: Option<u32>,
 }
 
@@ -82,7 +82,7 @@ impl Requests {
     }
 
     /// Goes on with the current request, or takes the next one.
-    pub fn turn(&mut self, nat: &mut Nat) {
+    pub fn turn(&mut self, nat: &mut Nat, now: Tick) {
         let (request, progress) = match self.current.take() {
             Some(current) => current,
             None => match self.channel.try_recv() {
@@ -93,7 +93,7 @@ impl Requests {
                 Err(TryRecvError::Empty | TryRecvError::Disconnected) => return,
             },
         };
-        self.current = request.advance(progress, nat);
+        self.current = request.advance(progress, nat, now);
     }
 }
 
@@ -107,12 +107,17 @@ impl Request {
 
     /// A few slots' worth of work; `None` when the request is answered. An asker that went away is no
     /// error: its answer is dropped.
-    fn advance(mut self, mut progress: Progress, nat: &mut Nat) -> Option<(Self, Progress)> {
+    fn advance(
+        mut self,
+        mut progress: Progress,
+        nat: &mut Nat,
+        now: Tick,
+    ) -> Option<(Self, Progress)> {
         let next = match &mut self {
             Request::List { filter, limit, page, .. } => {
                 nat.visit(progress.next, SLOTS_PER_TURN, |_, session| {
                     if filter.fits(&session) {
-                        page.push(session);
+                        page.push(session.record(now.seconds()));
                     }
                     page.len() < *limit
                 })

@@ -7,7 +7,7 @@
 
 use super::{
     arp::{self, Announcer},
-    classify::{self, Input},
+    classify::{self, ANY, Local, Other, USUAL},
     config::DatapathConfig,
     counters::WorkerCounters,
     icmp::{self, ErrorLimit},
@@ -17,7 +17,10 @@ use super::{
     tunnel,
 };
 use crate::{
-    nat::{Nat, NatConfig, PolicyTable, Tick, in2out::In2out, out2in::Out2in},
+    nat::{
+        FlowPacket, Lookup, Nat, PolicyTable, Tick, in2out::In2out, out2in::Out2in,
+        record::Traffic,
+    },
     verdict::{DropReason, Side},
 };
 use arc_swap::{ArcSwap, Cache};
@@ -40,23 +43,16 @@ pub struct Worker<B> {
     requests: Requests,
 }
 
-/// A packet between the first stage and the last.
-struct InFlight<B> {
-    packet: B,
-    input: Input,
-    hash: u64,
-}
-
 impl<B: PacketBuf> Worker<B> {
     pub fn new(
         config: Arc<DatapathConfig>,
-        nat: &NatConfig,
+        nat: Nat,
         policies: Arc<ArcSwap<PolicyTable>>,
         counters: Arc<WorkerCounters>,
         requests: Receiver<Request>,
     ) -> Self {
         Worker {
-            nat: Nat::new(nat),
+            nat,
             error_limit: ErrorLimit::new(config.icmp_errors_per_second),
             output: Output::new(config, counters),
             policies: Cache::new(policies),
@@ -78,7 +74,7 @@ impl<B: PacketBuf> Worker<B> {
         // What was let through by older policies has left with the turn before.
         output.counters.generation.set(policies.generation());
         let mut turn = Turn { io, policies, now };
-        let mut stages = Stages { nat, output, error_limit };
+        let mut stages = Stages { nat, output, error_limit, translated: Traffic::default() };
 
         let mut received = 0;
         for side in Side::ALL {
@@ -89,7 +85,7 @@ impl<B: PacketBuf> Worker<B> {
 
         nat.expire(now, EXPIRE_PER_TURN);
         nat.sweep(turn.policies, SWEEP_PER_TURN);
-        requests.turn(nat);
+        requests.turn(nat, now);
         let counters = &output.counters;
         counters.publish_sessions(nat.sessions(), nat.counts());
         counters.neighbours.set(output.neighbour_count() as u64);
@@ -106,6 +102,24 @@ struct Stages<'a, B> {
     nat: &'a mut Nat,
     output: &'a mut Output<B>,
     error_limit: &'a mut ErrorLimit,
+    /// Of this burst; told to the counters at its end.
+    translated: Traffic,
+}
+
+/// Packets of flows between the stages, and what is known of each.
+struct Flows<B, F> {
+    packets: Burst<B>,
+    known: ArrayVec<(F, Lookup), BURST>,
+}
+
+impl<B, F: FlowPacket> Flows<B, F> {
+    /// A packet of a flow: its hash, whose line of the index begins to load.
+    #[inline(always)]
+    fn add(&mut self, nat: &Nat, packet: B, input: F) {
+        let lookup = nat.look_up(F::DIRECTION, input.key());
+        self.known.push((input, lookup));
+        self.packets.push(packet);
+    }
 }
 
 impl<B: PacketBuf> Stages<'_, B> {
@@ -116,131 +130,163 @@ impl<B: PacketBuf> Stages<'_, B> {
         if received == 0 {
             return 0;
         }
-        let bytes: usize = burst.iter().map(|packet| packet.data().len()).sum();
-        let counters = self.output.counters.port(side);
-        counters.rx_packets.add(received as u64);
-        counters.rx_bytes.add(bytes as u64);
-
-        let in_flight = self.classify(turn, side, burst);
-        for packet in &in_flight {
-            self.prefetch_session(packet);
+        for packet in &burst {
+            packet.prefetch(side);
         }
-        for packet in in_flight {
-            if let Err(reason) = self.finish(turn, side, packet) {
-                self.output.drop(side, reason);
-            }
+        self.translated = Traffic::default();
+        match side {
+            Side::Tunnel => self.tunnel_burst(turn, burst),
+            Side::External => self.external_burst(turn, burst),
         }
+        let counters = &self.output.counters;
+        let (packets, bytes) = match side {
+            Side::Tunnel => (&counters.in2out_packets, &counters.in2out_bytes),
+            Side::External => (&counters.out2in_packets, &counters.out2in_bytes),
+        };
+        packets.add(self.translated.packets);
+        bytes.add(self.translated.bytes);
         received
     }
 
-    /// What each frame is, and the hash of its flow; the index buckets begin to load.
-    fn classify<I: PacketIo<Buf = B>>(
-        &mut self,
-        turn: &Turn<'_, I>,
-        side: Side,
-        burst: Burst<B>,
-    ) -> ArrayVec<InFlight<B>, BURST> {
-        let config = &self.output.config;
-        let mut in_flight = ArrayVec::new();
-        for mut packet in burst {
-            let input = match side {
-                _ if !packet.is_contiguous() => Err(DropReason::MultiSegment),
-                Side::Tunnel => classify::from_tunnel(packet.data_mut(), config),
-                Side::External => {
-                    classify::from_external(packet.data(), config, turn.policies.egress_ips())
-                }
-            };
-            let hash = match &input {
-                Ok(Input::In2out(input)) => {
-                    let hash = self.nat.hash().of(&input.key());
-                    self.nat.prefetch_in2out_bucket(hash);
-                    hash
-                }
-                Ok(Input::Out2in(input)) => {
-                    let hash = self.nat.hash().of(&input.key());
-                    self.nat.prefetch_out2in_bucket(hash);
-                    hash
-                }
-                Ok(Input::Arp { .. } | Input::ToUs { .. }) | Err(_) => 0,
-            };
-            match input {
-                Ok(input) => in_flight.push(InFlight { packet, input, hash }),
-                Err(reason) => self.output.drop(side, reason),
+    fn tunnel_burst<I: PacketIo<Buf = B>>(&mut self, turn: &mut Turn<'_, I>, burst: Burst<B>) {
+        let config = Arc::clone(&self.output.config);
+        let usual = |p: &mut B| classify::from_tunnel::<USUAL>(p.data_mut(), &config);
+        let any = |p: &mut B| classify::from_tunnel::<ANY>(p.data_mut(), &config);
+        let mut flows = Flows { packets: Burst::new(), known: ArrayVec::new() };
+        self.classify(turn, Side::Tunnel, burst, usual, any, &mut flows);
+        self.locate(&mut flows);
+        for (packet, (input, lookup)) in flows.packets.into_iter().zip(&flows.known) {
+            if let Err(reason) = self.in2out(turn, packet, input, *lookup) {
+                self.output.drop(Side::Tunnel, reason);
             }
         }
-        in_flight
     }
 
-    fn prefetch_session(&self, packet: &InFlight<B>) {
-        match packet.input {
-            Input::In2out(_) => self.nat.prefetch_in2out_session(packet.hash),
-            Input::Out2in(_) => self.nat.prefetch_out2in_session(packet.hash),
-            Input::Arp { .. } | Input::ToUs { .. } => {}
+    fn external_burst<I: PacketIo<Buf = B>>(&mut self, turn: &mut Turn<'_, I>, burst: Burst<B>) {
+        let config = Arc::clone(&self.output.config);
+        let egress_ips = turn.policies.egress_ips();
+        let usual = |p: &mut B| classify::from_external::<USUAL>(p.data(), &config, egress_ips);
+        let any = |p: &mut B| classify::from_external::<ANY>(p.data(), &config, egress_ips);
+        let mut flows = Flows { packets: Burst::new(), known: ArrayVec::new() };
+        self.classify(turn, Side::External, burst, usual, any, &mut flows);
+        self.locate(&mut flows);
+        for (packet, (input, lookup)) in flows.packets.into_iter().zip(&flows.known) {
+            if let Err(reason) = self.out2in(turn, packet, input, *lookup) {
+                self.output.drop(Side::External, reason);
+            }
         }
     }
 
-    fn finish<I: PacketIo<Buf = B>>(
+    /// First stage: what is each frame, and the hash of its flow. The lines of the index begin to load.
+    #[inline(always)]
+    fn classify<I: PacketIo<Buf = B>, F: FlowPacket>(
         &mut self,
         turn: &mut Turn<'_, I>,
         side: Side,
-        in_flight: InFlight<B>,
-    ) -> Result<(), DropReason> {
-        let InFlight { packet, input, hash } = in_flight;
-        match input {
-            Input::In2out(input) => self.in2out(turn, packet, &input, hash),
-            Input::Out2in(input) => self.out2in(turn, packet, &input, hash),
-            Input::Arp { l3 } => arp::receive(self.output, turn, side, packet, l3),
-            Input::ToUs { packet: ip, icmp_type } => {
-                icmp::receive(self.output, turn, side, packet, ip, icmp_type)
+        burst: Burst<B>,
+        usual: impl Fn(&mut B) -> Result<F, Other>,
+        any: impl Fn(&mut B) -> Result<F, Other>,
+        flows: &mut Flows<B, F>,
+    ) {
+        let (received, mut bytes) = (burst.len(), 0);
+        for mut packet in burst {
+            bytes += packet.data().len();
+            if !packet.is_contiguous() {
+                self.output.drop(side, DropReason::MultiSegment);
+                continue;
             }
+            match usual(&mut packet) {
+                Ok(input) => flows.add(self.nat, packet, input),
+                Err(Other::Unusual) => match any(&mut packet) {
+                    Ok(input) => flows.add(self.nat, packet, input),
+                    Err(other) => self.other(turn, side, packet, other),
+                },
+                Err(other) => self.other(turn, side, packet, other),
+            }
+        }
+        let counters = self.output.counters.port(side);
+        counters.rx_packets.add(received as u64);
+        counters.rx_bytes.add(bytes as u64);
+    }
+
+    /// Second stage: where is each session? The sessions begin to load.
+    #[inline(always)]
+    fn locate<F: FlowPacket>(&self, flows: &mut Flows<B, F>) {
+        for (_, lookup) in &mut flows.known {
+            self.nat.locate(F::DIRECTION, lookup);
+        }
+        for (_, lookup) in &mut flows.known {
+            self.nat.locate_further(F::DIRECTION, lookup);
+        }
+    }
+
+    /// What belongs to no flow is done with at once.
+    #[cold]
+    fn other<I: PacketIo<Buf = B>>(
+        &mut self,
+        turn: &mut Turn<'_, I>,
+        side: Side,
+        packet: B,
+        other: Other,
+    ) {
+        let done = match other {
+            Other::Drop(reason) => Err(reason),
+            Other::Local | Other::Unusual => match classify::local(packet.data()) {
+                Ok(Local::Arp { l3 }) => arp::receive(self.output, turn, side, packet, l3),
+                Ok(Local::Icmp { packet: ip, icmp_type }) => {
+                    icmp::receive(self.output, turn, side, packet, ip, icmp_type)
+                }
+                Err(reason) => Err(reason),
+            },
+        };
+        if let Err(reason) = done {
+            self.output.drop(side, reason);
         }
     }
 
     /// Pod → world: translate the inner packet, and send it without its tunnel headers.
-    #[inline]
+    #[inline(always)]
     fn in2out<I: PacketIo<Buf = B>>(
         &mut self,
         turn: &mut Turn<'_, I>,
         mut packet: B,
         input: &In2out,
-        hash: u64,
+        lookup: Lookup,
     ) -> Result<(), DropReason> {
         let config = &self.output.config;
-        if input.packet.len() > config.external.mtu {
+        if input.layout.packet_len() > config.external.mtu {
             return Err(DropReason::TooBig);
         }
         let l2_len = config.external.l2_len();
-        let translated = self.nat.in2out(packet.data_mut(), input, hash, turn.policies, turn.now);
+        let translated = self.nat.in2out(packet.data_mut(), input, lookup, turn.policies, turn.now);
         if let Err(reason) = translated {
             if reason == DropReason::TtlExpired && self.may_send_error(turn.now) {
                 icmp::time_exceeded_to_pod(self.output, turn, packet, input);
             }
             return Err(reason);
         }
-        let counters = &self.output.counters;
-        counters.in2out_packets.add(1);
-        counters.in2out_bytes.add(input.packet.len() as u64);
-        packet.truncate(input.packet.end);
+        self.translated.packets += 1;
+        self.translated.bytes += input.layout.packet_len() as u64;
         // The external L2 header takes the end of the inner one's place; with a VLAN tag it reaches
         // into the VXLAN header, which is not needed any more either.
-        packet.trim_front(input.packet.l3 - l2_len);
-        self.output.forward(turn, Side::External, input.packet.destination, packet);
+        packet.keep(input.layout.l3() - l2_len..input.layout.end());
+        self.output.forward(turn, Side::External, input.destination(), packet);
         Ok(())
     }
 
     /// World → pod: translate, and send it through the tunnel to the pod's node.
-    #[inline]
+    #[inline(always)]
     fn out2in<I: PacketIo<Buf = B>>(
         &mut self,
         turn: &mut Turn<'_, I>,
         mut packet: B,
         input: &Out2in,
-        hash: u64,
+        lookup: Lookup,
     ) -> Result<(), DropReason> {
-        if input.packet.len() > self.output.config.max_inner() {
+        if input.layout.packet_len() > self.output.config.max_inner() {
             return Err(DropReason::TooBig);
         }
-        let translated = self.nat.out2in(packet.data_mut(), input, hash, turn.policies, turn.now);
+        let translated = self.nat.out2in(packet.data_mut(), input, lookup, turn.policies, turn.now);
         let to_node = match translated {
             Ok(to_node) => to_node,
             Err(reason) => {
@@ -250,15 +296,13 @@ impl<B: PacketBuf> Stages<'_, B> {
                 return Err(reason);
             }
         };
-        packet.truncate(input.packet.end);
-        packet.trim_front(input.packet.l3);
+        packet.keep(input.layout.l3()..input.layout.end());
         if !packet.prepend(tunnel::overhead(&self.output.config)) {
             return Err(DropReason::NoHeadroom);
         }
-        let counters = &self.output.counters;
-        counters.out2in_packets.add(1);
-        counters.out2in_bytes.add(input.packet.len() as u64);
-        tunnel::encapsulate(packet.data_mut(), &self.output.config, to_node, input.key().spread());
+        self.translated.packets += 1;
+        self.translated.bytes += input.layout.packet_len() as u64;
+        tunnel::encapsulate(packet.data_mut(), &self.output.config, to_node, input.key.spread());
         self.output.forward(turn, Side::Tunnel, to_node.vtep, packet);
         Ok(())
     }

@@ -39,6 +39,25 @@ impl Eal {
     }
 }
 
+impl Eal {
+    /// Runs `work` on a worker lcore that is free, and waits for what it returns. Memory that it is the
+    /// first to touch comes from that lcore's NUMA node.
+    pub fn run_on<T: Send + 'static>(
+        &self,
+        lcore: u32,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, DpdkError> {
+        let (tell, told) = std::sync::mpsc::channel();
+        let work = move || {
+            let _ = tell.send(work());
+        };
+        self.launch(lcore, work)?.join();
+        told.recv().map_err(|_| {
+            DpdkError::returned("rte_eal_wait_lcore", libc::EIO, format!("work on lcore {lcore}"))
+        })
+    }
+}
+
 impl LcoreHandle<'_> {
     /// Waits until the function has returned.
     pub fn join(self) {

@@ -1,11 +1,12 @@
 //! One packet buffer. The only file that touches the fields of an `rte_mbuf`.
 
 use crate::{
-    datapath::PacketBuf,
+    datapath::{PacketBuf, io::prefetch_headers},
+    verdict::Side,
     wire::{ethernet::ETHERTYPE_VLAN, vlan::VLAN_LEN},
 };
 use dpdk_sys::rte_mbuf;
-use std::{fmt, ptr::NonNull};
+use std::{fmt, ops::Range, ptr::NonNull};
 
 /// An owned mbuf: the first segment of a packet of which nobody else holds a part. Dropping it gives
 /// all its segments back to their pool.
@@ -82,6 +83,7 @@ impl Mbuf {
 
     /// Data of the first segment: `offset` into the buffer, `len` bytes. For a packet of one segment
     /// that is all of it.
+    #[inline(always)]
     fn place(&mut self, offset: u16, len: u16) {
         debug_assert!(u32::from(offset) + u32::from(len) <= u32::from(self.buf_len()));
         let others = self.packet_len().saturating_sub(u32::from(self.data_len()));
@@ -93,6 +95,7 @@ impl Mbuf {
         unsafe { self.set(dpdk_sys::MBUF_PKT_LEN, u32::from(len) + others) };
     }
 
+    #[inline(always)]
     fn packet_len(&self) -> u32 {
         // SAFETY: pkt_len is a u32.
         unsafe { self.get(dpdk_sys::MBUF_PKT_LEN) }
@@ -143,11 +146,16 @@ impl PacketBuf for Mbuf {
     }
 
     #[inline(always)]
+    fn prefetch(&self, side: Side) {
+        prefetch_headers(self.start(), side);
+    }
+
+    #[inline(always)]
     fn is_contiguous(&self) -> bool {
         self.segments() == 1
     }
 
-    #[inline]
+    #[inline(always)]
     fn prepend(&mut self, len: usize) -> bool {
         let room = len <= usize::from(self.data_off());
         if room {
@@ -156,17 +164,11 @@ impl PacketBuf for Mbuf {
         room
     }
 
-    #[inline]
-    fn trim_front(&mut self, len: usize) {
-        let len = len.min(usize::from(self.data_len())) as u16;
-        self.place(self.data_off() + len, self.data_len() - len);
-    }
-
-    #[inline]
-    fn truncate(&mut self, len: usize) {
-        if len < usize::from(self.data_len()) {
-            self.place(self.data_off(), len as u16);
-        }
+    #[inline(always)]
+    fn keep(&mut self, range: Range<usize>) {
+        let end = range.end.min(usize::from(self.data_len()));
+        let start = range.start.min(end);
+        self.place(self.data_off() + start as u16, (end - start) as u16);
     }
 
     fn fill(&mut self, bytes: &[u8]) -> bool {

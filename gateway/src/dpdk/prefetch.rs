@@ -5,13 +5,19 @@
 /// Asks for the cache line of `value` to be loaded for reading and writing soon.
 #[inline(always)]
 pub(crate) fn prefetch<T>(value: &T) {
+    prefetch_address(std::ptr::from_ref(value).cast());
+}
+
+/// The same for an address that need not be anybody's.
+#[inline(always)]
+pub(crate) fn prefetch_address(address: *const u8) {
     #[cfg(target_arch = "x86_64")]
-    // SAFETY: prefetch is a hint that never faults and changes no memory, whatever the address;
-    // this one comes from a reference, and every x86-64 CPU has SSE.
+    // SAFETY: prefetch is a hint that never faults and changes no memory, whatever the address; and
+    // every x86-64 CPU has SSE.
     unsafe {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(value).cast());
+        _mm_prefetch::<_MM_HINT_T0>(address.cast());
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = value;
+    let _ = address;
 }

@@ -1,50 +1,124 @@
-//! Endpoints, the flow key and its hash.
+//! Endpoints, the flow key and its hash, for both address families.
 
+use crate::wire::checksum::Delta;
+pub use crate::wire::parse::Protocol;
 use rand_chacha::rand_core::RngCore;
-use std::{fmt, net::Ipv4Addr};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+};
+
+/// An address of one family, and how a flow key of that family is packed.
+pub trait Address: Copy + Eq + fmt::Debug + Into<IpAddr> {
+    const UNSPECIFIED: Self;
+    /// A key in 64-bit words: the addresses, and last the L4 word.
+    type Words: Copy + Eq + fmt::Debug + AsRef<[u64]>;
+
+    fn pack(ours: Self, remote: Self, l4: u64) -> Self::Words;
+    /// Our address, the remote one, and the L4 word.
+    fn unpack(words: &Self::Words) -> (Self, Self, u64);
+    /// What replacing one address by another adds to a checksum's sum.
+    fn delta(old: Self, new: Self) -> Delta;
+    /// Whether ICMP of this family has a pseudo header in its checksum.
+    const ICMP_HAS_PSEUDO_HEADER: bool;
+}
+
+// Words are loaded from the octets as they are: nobody looks at their value.
+impl Address for Ipv4Addr {
+    const UNSPECIFIED: Self = Ipv4Addr::UNSPECIFIED;
+    type Words = [u64; 2];
+    /// RFC 792.
+    const ICMP_HAS_PSEUDO_HEADER: bool = false;
+
+    #[inline(always)]
+    fn pack(ours: Self, remote: Self, l4: u64) -> [u64; 2] {
+        let word = |address: Self| u64::from(u32::from_ne_bytes(address.octets()));
+        [word(ours) << 32 | word(remote), l4]
+    }
+
+    #[inline(always)]
+    fn unpack([addresses, l4]: &[u64; 2]) -> (Self, Self, u64) {
+        let address = |word: u64| Self::from((word as u32).to_ne_bytes());
+        (address(*addresses >> 32), address(*addresses), *l4)
+    }
+
+    fn delta(old: Self, new: Self) -> Delta {
+        Delta::replace_u32(old.octets(), new.octets())
+    }
+}
+
+impl Address for Ipv6Addr {
+    const UNSPECIFIED: Self = Ipv6Addr::UNSPECIFIED;
+    type Words = [u64; 5];
+    /// RFC 4443 section 2.3.
+    const ICMP_HAS_PSEUDO_HEADER: bool = true;
+
+    #[inline(always)]
+    fn pack(ours: Self, remote: Self, l4: u64) -> [u64; 5] {
+        let [a, b]: [u64; 2] = zerocopy::transmute!(ours.octets());
+        let [c, d]: [u64; 2] = zerocopy::transmute!(remote.octets());
+        [a, b, c, d, l4]
+    }
+
+    #[inline(always)]
+    fn unpack([a, b, c, d, l4]: &[u64; 5]) -> (Self, Self, u64) {
+        let address = |words: [u64; 2]| {
+            let octets: [u8; 16] = zerocopy::transmute!(words);
+            Self::from(octets)
+        };
+        (address([*a, *b]), address([*c, *d]), *l4)
+    }
+
+    fn delta(old: Self, new: Self) -> Delta {
+        let (old, new) = (old.octets(), new.octets());
+        let words = old.as_chunks::<4>().0.iter().zip(new.as_chunks::<4>().0);
+        words.fold(Delta::NONE, |delta, (old, new)| delta.and(Delta::replace_u32(*old, *new)))
+    }
+}
 
 /// An address with its TCP or UDP l4_port, or its ICMP query id. Host order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Endpoint {
-    pub address: Ipv4Addr,
+pub struct Endpoint<A = Ipv4Addr> {
+    pub address: A,
     pub l4_port: u16,
 }
 
-impl Endpoint {
-    pub const fn new(address: Ipv4Addr, l4_port: u16) -> Self {
+impl<A> Endpoint<A> {
+    pub const fn new(address: A, l4_port: u16) -> Self {
         Endpoint { address, l4_port }
     }
 }
 
-impl fmt::Display for Endpoint {
+impl<A: Copy + Into<IpAddr>> Endpoint<A> {
+    /// The same endpoint where both families meet.
+    pub fn any(&self) -> Endpoint<IpAddr> {
+        Endpoint { address: self.address.into(), l4_port: self.l4_port }
+    }
+}
+
+/// `address:l4_port`, an IPv6 address in brackets.
+impl<A: Copy + Into<IpAddr>> fmt::Display for Endpoint<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.address, self.l4_port)
+        SocketAddr::new(self.address.into(), self.l4_port).fmt(f)
     }
 }
 
 /// The pod's side (RFC 4787: X:x).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct InternalEndpoint(pub Endpoint);
+pub struct InternalEndpoint<A = Ipv4Addr>(pub Endpoint<A>);
 
 /// What the world sees (RFC 4787: X1':x1').
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ExternalEndpoint(pub Endpoint);
+pub struct ExternalEndpoint<A = Ipv4Addr>(pub Endpoint<A>);
 
 /// The far end (RFC 4787: Y:y). The l4_port of an ICMP query is 0: the query id belongs to the
 /// sender alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct RemoteEndpoint(pub Endpoint);
-
-/// What can be translated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum Protocol {
-    Tcp,
-    Udp,
-    Icmp,
-}
+pub struct RemoteEndpoint<A = Ipv4Addr>(pub Endpoint<A>);
 
 impl Protocol {
+    pub const ALL: [Protocol; 3] = [Protocol::Tcp, Protocol::Udp, Protocol::Icmp];
+
     pub fn label(self) -> &'static str {
         match self {
             Protocol::Tcp => "TCP",
@@ -54,87 +128,116 @@ impl Protocol {
     }
 }
 
-/// What a packet is looked up by: 16 bytes, compared as two words.
+/// What a packet is looked up by. "Ours" is the internal endpoint on the way out, the external one on the
+/// way in. 16 bytes for IPv4, compared as two words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FlowKey {
-    addresses: u64,
-    l4_ports: u64,
-}
+#[repr(transparent)]
+pub struct FlowKey<A: Address = Ipv4Addr>(A::Words);
 
-impl FlowKey {
+const _: () = assert!(size_of::<FlowKey>() == 16);
+
+impl<A: Address> FlowKey<A> {
     /// `tenant`: pods of two clusters may have the same address.
-    #[inline]
+    #[inline(always)]
     pub fn in2out(
         tenant: u16,
         protocol: Protocol,
-        internal: InternalEndpoint,
-        remote: RemoteEndpoint,
+        internal: InternalEndpoint<A>,
+        remote: RemoteEndpoint<A>,
     ) -> Self {
         Self::of(internal.0, remote.0, protocol, tenant)
     }
 
     /// External tuples are unique over all tenants: that is what the translation is for.
-    #[inline]
-    pub fn out2in(protocol: Protocol, external: ExternalEndpoint, remote: RemoteEndpoint) -> Self {
+    #[inline(always)]
+    pub fn out2in(
+        protocol: Protocol,
+        external: ExternalEndpoint<A>,
+        remote: RemoteEndpoint<A>,
+    ) -> Self {
         Self::of(external.0, remote.0, protocol, 0)
     }
 
-    #[inline]
-    fn of(ours: Endpoint, remote: Endpoint, protocol: Protocol, tenant: u16) -> Self {
-        FlowKey {
-            addresses: u64::from(ours.address.to_bits()) << 32
-                | u64::from(remote.address.to_bits()),
-            l4_ports: u64::from(ours.l4_port) << 48
-                | u64::from(remote.l4_port) << 32
-                | u64::from(tenant) << 16
-                | u64::from(protocol as u8),
+    /// The L4 word: our l4_port, the remote one, tenant, protocol, 16 bits each.
+    #[inline(always)]
+    fn of(ours: Endpoint<A>, remote: Endpoint<A>, protocol: Protocol, tenant: u16) -> Self {
+        let l4_ports = u64::from(ours.l4_port) << 48 | u64::from(remote.l4_port) << 32;
+        let l4 = l4_ports | u64::from(tenant) << 16 | u64::from(protocol as u8);
+        FlowKey(A::pack(ours.address, remote.address, l4))
+    }
+
+    #[inline(always)]
+    pub fn protocol(&self) -> Protocol {
+        match A::unpack(&self.0).2 as u8 {
+            TCP => Protocol::Tcp,
+            UDP => Protocol::Udp,
+            _ => Protocol::Icmp,
         }
+    }
+
+    #[inline(always)]
+    pub fn tenant(&self) -> u16 {
+        (A::unpack(&self.0).2 >> 16) as u16
+    }
+
+    #[inline(always)]
+    pub fn ours(&self) -> Endpoint<A> {
+        let (ours, _, l4) = A::unpack(&self.0);
+        Endpoint::new(ours, (l4 >> 48) as u16)
+    }
+
+    #[inline(always)]
+    pub fn remote(&self) -> RemoteEndpoint<A> {
+        let (_, remote, l4) = A::unpack(&self.0);
+        RemoteEndpoint(Endpoint::new(remote, (l4 >> 32) as u16))
+    }
+
+    /// 16 bits that differ between flows and stay the same for one: to spread flows over the queues
+    /// of whoever receives them. Not the table's hash, which nobody outside may learn.
+    #[inline(always)]
+    pub fn spread(&self) -> u16 {
+        let mut x = 0u64;
+        for word in self.0.as_ref() {
+            x = (x ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+        }
+        (x.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48) as u16
     }
 }
 
-impl FlowKey {
-    /// 16 bits that differ between flows and stay the same for one: to spread flows over the queues
-    /// of whoever receives them. Not the table's hash, which nobody outside may learn.
-    #[inline]
-    pub fn spread(&self) -> u16 {
-        let x =
-            (self.addresses ^ self.l4_ports.rotate_left(29)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        (x >> 48) as u16
-    }
-}
+const TCP: u8 = Protocol::Tcp as u8;
+const UDP: u8 = Protocol::Udp as u8;
+
+/// Pairs of words in the longest key, the last word of an odd number counting as one.
+const PAIRS: usize = 3;
 
 /// The keyed hash of the session table.
 ///
 /// Pair-multiply-shift (Thorup, "High Speed Hashing for Integers and Strings", section 3.5) over the
-/// key's four 32-bit words: strongly universal, so that for keys chosen without knowledge of the
-/// secret two collide in `n` of a half's bits with probability 2^-n, for the price of four
-/// multiplications. The hash never leaves the worker.
+/// key's 64-bit words in 128-bit arithmetic: strongly universal, so that for keys chosen without
+/// knowledge of the secret two collide in any `n` bits of the result with probability 2^-n, for the
+/// price of three multiplications per pair. The hash never leaves the worker.
 #[derive(Clone)]
 pub struct TableHash {
-    high: [u64; 5],
-    low: [u64; 5],
+    pairs: [(u128, u128); PAIRS],
+    last: u128,
 }
 
 impl TableHash {
-    pub(super) fn new(random: &mut impl RngCore) -> Self {
-        let mut draw = || std::array::from_fn(|_| random.next_u64());
-        TableHash { high: draw(), low: draw() }
+    pub fn new(random: &mut impl RngCore) -> Self {
+        let mut draw = || u128::from(random.next_u64()) << 64 | u128::from(random.next_u64());
+        TableHash { pairs: std::array::from_fn(|_| (draw(), draw())), last: draw() }
     }
 
     /// 64 bits: the upper half chooses the bucket, the lower half the tag, independently.
-    #[inline]
-    pub fn of(&self, key: &FlowKey) -> u64 {
-        Self::half(&self.high, key) & 0xffff_ffff_0000_0000 | Self::half(&self.low, key) >> 32
-    }
-
-    #[inline]
-    fn half(secret: &[u64; 5], key: &FlowKey) -> u64 {
-        let pair = |a: u64, b: u64, word: u64| {
-            a.wrapping_add(word & 0xffff_ffff).wrapping_mul(b.wrapping_add(word >> 32))
-        };
-        pair(secret[0], secret[1], key.addresses)
-            .wrapping_add(pair(secret[2], secret[3], key.l4_ports))
-            .wrapping_add(secret[4])
+    #[inline(always)]
+    pub fn of<A: Address>(&self, key: &FlowKey<A>) -> u64 {
+        let mut sum = self.last;
+        for (words, secret) in key.0.as_ref().chunks(2).zip(&self.pairs) {
+            let one = secret.0.wrapping_add(words[0].into());
+            let other = secret.1.wrapping_add(words.get(1).copied().unwrap_or(0).into());
+            sum = sum.wrapping_add(one.wrapping_mul(other));
+        }
+        (sum >> 64) as u64
     }
 }
 

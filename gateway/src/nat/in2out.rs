@@ -2,119 +2,142 @@
 //! index line and one session line, a miss comes here too and opens a session.
 
 use super::{
-    Nat, Tick,
+    Direction, FlowPacket, Guess, Lookup, Nat, Tick,
     flow::{Endpoint, ExternalEndpoint, FlowKey, InternalEndpoint, Protocol, RemoteEndpoint},
     policy_table::PolicyTable,
     rewrite,
     session::{NewSession, SessionId, SessionState},
-    tcp_state::{self, Direction},
+    tcp_state,
 };
 use crate::{
     verdict::DropReason,
     wire::{
         icmp::ECHO_REQUEST,
-        parse::{Ipv4Packet, Transport},
+        parse::{Ipv4Packet, Layout, Transport},
         tcp::{ACK, RST, SYN},
     },
 };
 use std::net::Ipv4Addr;
 
 const DNS: u16 = 53;
+/// The one cluster that this gateway serves.
+const TENANT: u16 = 0;
 
 /// A packet out of the tunnel, parsed.
 #[derive(Clone, Copy, Debug)]
+#[repr(C)]
 pub struct In2out {
-    pub packet: Ipv4Packet,
-    pub transport: Transport,
+    pub layout: Layout,
+    pub key: FlowKey,
     /// The VNI: the node has classified, the gateway believes it.
     pub policy: u32,
     /// The outer source.
     pub vtep: Ipv4Addr,
-    pub tenant: u16,
-    protocol: Protocol,
-    internal: InternalEndpoint,
-    remote: RemoteEndpoint,
 }
 
 impl In2out {
     /// An error where the direction does not fit the packet: of ICMP only an echo request may open
     /// or continue a session from this side.
+    #[inline(always)]
     pub fn new(
-        packet: Ipv4Packet,
-        transport: Transport,
+        packet: &Ipv4Packet,
+        transport: &Transport,
         policy: u32,
         vtep: Ipv4Addr,
     ) -> Result<Self, DropReason> {
-        let (protocol, internal, remote) = match transport {
-            Transport::Tcp { source, destination, .. } => (Protocol::Tcp, source, destination),
-            Transport::Udp { source, destination } => (Protocol::Udp, source, destination),
-            Transport::Icmp { icmp_type: ECHO_REQUEST, identifier } => {
-                (Protocol::Icmp, identifier, 0)
+        let Transport { protocol, source, mut destination, icmp_type, .. } = *transport;
+        if protocol == Protocol::Icmp {
+            if icmp_type != ECHO_REQUEST {
+                return Err(DropReason::IcmpUnsupported);
             }
-            Transport::Icmp { .. } => return Err(DropReason::IcmpUnsupported),
-        };
-        let internal = InternalEndpoint(Endpoint::new(packet.source, internal));
-        let remote = RemoteEndpoint(Endpoint::new(packet.destination, remote));
-        Ok(In2out { packet, transport, policy, vtep, tenant: 0, protocol, internal, remote })
+            destination = 0;
+        }
+        let internal = InternalEndpoint(Endpoint::new(packet.source, source));
+        let remote = RemoteEndpoint(Endpoint::new(packet.destination, destination));
+        let key = FlowKey::in2out(TENANT, protocol, internal, remote);
+        Ok(In2out { layout: Layout::new(packet, transport), key, policy, vtep })
     }
 
-    #[inline]
-    pub fn key(&self) -> FlowKey {
-        FlowKey::in2out(self.tenant, self.protocol, self.internal, self.remote)
+    /// The pod.
+    #[inline(always)]
+    pub fn source(&self) -> Ipv4Addr {
+        self.key.ours().address
+    }
+
+    #[inline(always)]
+    pub fn destination(&self) -> Ipv4Addr {
+        self.key.remote().0.address
+    }
+}
+
+impl FlowPacket for In2out {
+    const DIRECTION: Direction = Direction::In2out;
+
+    #[inline(always)]
+    fn key(&self) -> &FlowKey {
+        &self.key
     }
 }
 
 impl Nat {
-    #[inline]
-    pub fn prefetch_in2out_bucket(&self, hash: u64) {
-        self.table.prefetch_in2out(hash);
-    }
-
-    #[inline]
-    pub fn prefetch_in2out_session(&self, hash: u64) {
-        self.table.prefetch_session_in2out(hash);
-    }
-
-    /// Translates the packet in `frame`; `hash` is that of `input.key()`. After an error the frame is
-    /// as it was.
-    #[inline]
+    /// Last stage: translates the packet in `frame`. After an error the frame is as it was.
+    #[inline(always)]
     pub fn in2out(
         &mut self,
         frame: &mut [u8],
         input: &In2out,
-        hash: u64,
+        lookup: Lookup,
         policies: &PolicyTable,
         now: Tick,
     ) -> Result<(), DropReason> {
-        if input.packet.ttl < 2 {
+        if input.layout.ttl < 2 {
             // Whoever may not send is not told that the gateway is here either.
-            policies.check_source(input.vtep, input.packet.source)?;
+            policies.check_source(input.vtep, input.source())?;
             return Err(DropReason::TtlExpired);
         }
-        let id = match self.table.find_in2out(hash, &input.key()) {
-            Some(id) if self.is_unchanged(id, input, policies) => id,
-            Some(id) => self.changed(id, input, policies, now)?,
-            None => self.open(input, policies, now)?,
+        let id = match lookup.guess {
+            Guess::Session(id) if self.is_usual(id, input, policies) => id,
+            Guess::Session(_) | Guess::Further | Guess::Absent => {
+                self.find_or_open(input, lookup.hash, policies, now)?
+            }
         };
         let session = self.table.session_mut(id);
         session.last_heard = now.seconds();
-        session.in2out.count(input.packet.len());
-        rewrite::source(frame, &input.packet, input.transport, session);
-        if let Transport::Tcp { flags, has_payload, .. } = input.transport {
-            let state = tcp_state::next(session.state, Direction::In2out, flags, has_payload);
+        session.traffic.count(Direction::In2out, input.layout.packet_len());
+        rewrite::source(frame, &input.layout, input.key.protocol(), session);
+        if input.key.protocol() == Protocol::Tcp {
+            let Layout { tcp_flags, has_payload, .. } = input.layout;
+            let state = tcp_state::next(session.state(), Direction::In2out, tcp_flags, has_payload);
             self.set_state(id, state);
-            rewrite::clamp_syn(frame, &input.packet, input.transport, self.mss_limit);
+            rewrite::clamp_syn(frame, &input.layout, self.mss_limit);
         }
         Ok(())
     }
 
-    /// The common case: same policy, same node, and no reload since the last packet.
-    #[inline]
-    fn is_unchanged(&self, id: SessionId, input: &In2out, policies: &PolicyTable) -> bool {
+    /// The common case: it is the packet's session, of the same policy and node, and there was no reload
+    /// since its last packet.
+    #[inline(always)]
+    fn is_usual(&self, id: SessionId, input: &In2out, policies: &PolicyTable) -> bool {
         let session = self.table.session(id);
-        session.epoch == policies.epoch()
-            && session.policy == input.policy
+        session.key == input.key
+            && session.epoch == policies.epoch()
+            && session.policy() == input.policy
             && session.vtep == input.vtep
+    }
+
+    #[cold]
+    fn find_or_open(
+        &mut self,
+        input: &In2out,
+        hash: u64,
+        policies: &PolicyTable,
+        now: Tick,
+    ) -> Result<SessionId, DropReason> {
+        match self.table.find(Direction::In2out, hash, &input.key) {
+            Some(id) if self.is_usual(id, input, policies) => Ok(id),
+            Some(id) => self.changed(id, input, hash, policies, now),
+            None => self.open(input, hash, policies, now),
+        }
     }
 
     /// A session whose packet comes under another policy, from another node, or after a reload: the
@@ -124,64 +147,69 @@ impl Nat {
         &mut self,
         id: SessionId,
         input: &In2out,
+        hash: u64,
         policies: &PolicyTable,
         now: Tick,
     ) -> Result<SessionId, DropReason> {
-        policies.check_source(input.vtep, input.packet.source)?;
+        policies.check_source(input.vtep, input.source())?;
         let session = *self.table.session(id);
         if policies.policy(input.policy).is_none() {
             // A VNI that means nothing here says nothing about a session of another policy.
-            if session.policy == input.policy {
+            if session.policy() == input.policy {
                 self.cut(id);
             }
             return Err(DropReason::UnknownPolicy);
         }
-        if let Err(reason) = policies.check_destination(input.packet.destination) {
+        if let Err(reason) = policies.check_destination(input.destination()) {
             self.cut(id);
             return Err(reason);
         }
         if policies.has_egress_ip(input.policy, session.external_address) {
-            self.policy_sessions.removed(session.policy);
+            self.policy_sessions.removed(session.policy());
             self.policy_sessions.added(input.policy);
             let session = self.table.session_mut(id);
-            session.policy = input.policy;
+            session.set_policy(input.policy);
             session.vtep = input.vtep;
             session.epoch = policies.epoch();
             return Ok(id);
         }
         self.cut(id);
         // TCP cannot change its source in mid-life. Anything else may begin anew under its policy.
-        if opens(input.transport) {
-            self.open(input, policies, now)
+        if opens(input) {
+            self.open(input, hash, policies, now)
         } else {
             Err(DropReason::SessionCut)
         }
     }
 
-    /// The first packet of a flow.
+    /// The first packet of a flow; `hash` is that of its key.
     #[cold]
     fn open(
         &mut self,
         input: &In2out,
+        hash: u64,
         policies: &PolicyTable,
         now: Tick,
     ) -> Result<SessionId, DropReason> {
-        policies.check_source(input.vtep, input.packet.source)?;
-        let egress_ip = policies.egress_ip(input.policy, input.packet.source)?;
-        policies.check_destination(input.packet.destination)?;
-        if !opens(input.transport) {
+        policies.check_source(input.vtep, input.source())?;
+        let egress_ip = policies.egress_ip(input.policy, input.source())?;
+        policies.check_destination(input.destination())?;
+        if !opens(input) {
             return Err(DropReason::TcpNoSession);
         }
         if self.table.is_full() {
             return Err(DropReason::SessionsFull);
         }
-        let (table, protocol, remote) = (&self.table, input.protocol, input.remote);
-        let external = |l4_port| ExternalEndpoint(Endpoint::new(egress_ip, l4_port));
-        let l4_port = self
+        let (protocol, remote) = (input.key.protocol(), input.key.remote());
+        let table = &self.table;
+        let (external, out2in_hash) = self
             .l4_ports
             .pick(|l4_port| {
-                let key = FlowKey::out2in(protocol, external(l4_port), remote);
-                table.find_out2in(table.hash().of(&key), &key).is_none()
+                let external = ExternalEndpoint(Endpoint::new(egress_ip, l4_port));
+                let key = FlowKey::out2in(protocol, external, remote);
+                let hash = table.hash().of(&key);
+                let is_free = table.find(Direction::Out2in, hash, &key).is_none();
+                is_free.then_some((external, hash))
             })
             .ok_or(DropReason::L4PortsExhausted)?;
         let state = match protocol {
@@ -191,10 +219,10 @@ impl Nat {
         };
         let now = now.seconds();
         let new = NewSession {
-            tenant: input.tenant,
+            tenant: input.key.tenant(),
             protocol,
-            internal: input.internal,
-            external: external(l4_port),
+            internal: InternalEndpoint(input.key.ours()),
+            external,
             remote,
             state,
             policy: input.policy,
@@ -203,7 +231,10 @@ impl Nat {
             now,
         };
         let deadline = now + self.timeouts.of(state);
-        let id = self.table.insert(&new, deadline).map_err(|_| DropReason::SessionsFull)?;
+        let id = self
+            .table
+            .insert(&new, hash, out2in_hash, deadline)
+            .map_err(|_| DropReason::SessionsFull)?;
         self.policy_sessions.added(input.policy);
         self.counts.created += 1;
         Ok(id)
@@ -214,11 +245,11 @@ impl Nat {
     #[inline]
     pub(super) fn set_state(&mut self, id: SessionId, state: SessionState) {
         let session = self.table.session_mut(id);
-        if session.state == state {
+        if session.state() == state {
             return;
         }
-        let shorter = self.timeouts.of(state) < self.timeouts.of(session.state);
-        session.state = state;
+        let shorter = self.timeouts.of(state) < self.timeouts.of(session.state());
+        session.set_state(state);
         let deadline = session.last_heard + self.timeouts.of(state);
         if shorter {
             self.table.arm(id, deadline);
@@ -236,9 +267,9 @@ impl Nat {
 
 /// Whether a packet may open a session: of TCP only a bare SYN, because anything else belongs to a
 /// connection whose translation is gone.
-fn opens(transport: Transport) -> bool {
-    match transport {
-        Transport::Tcp { flags, .. } => flags & (SYN | ACK | RST) == SYN,
-        Transport::Udp { .. } | Transport::Icmp { .. } => true,
+fn opens(input: &In2out) -> bool {
+    match input.key.protocol() {
+        Protocol::Tcp => input.layout.tcp_flags & (SYN | ACK | RST) == SYN,
+        Protocol::Udp | Protocol::Icmp => true,
     }
 }

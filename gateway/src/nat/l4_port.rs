@@ -26,14 +26,14 @@ impl L4PortPicker {
         L4PortPicker { random }
     }
 
-    /// The first candidate that `is_free` says yes to.
-    pub(super) fn pick(&mut self, mut is_free: impl FnMut(u16) -> bool) -> Option<u16> {
+    /// What `try_it` makes of the first candidate that it takes.
+    pub(super) fn pick<T>(&mut self, mut try_it: impl FnMut(u16) -> Option<T>) -> Option<T> {
         (0..TRIES).find_map(|_| {
             // Lemire's multiply-shift: a uniform number below COUNT without a division; the bias of
             // 2^-16 per port is no help to a guesser.
             let below = (u64::from(self.random.next_u32()) * u64::from(COUNT)) >> 32;
             let l4_port = FIRST + below as u16;
-            is_free(l4_port).then_some(l4_port)
+            try_it(l4_port)
         })
     }
 }

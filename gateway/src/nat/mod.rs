@@ -19,14 +19,15 @@ mod address_set;
 mod egress_ip;
 pub mod flow;
 pub mod in2out;
-mod index;
+pub mod index;
 mod l4_port;
 pub mod out2in;
 mod policy_sessions;
 pub mod policy_table;
+pub mod record;
 mod rewrite;
 pub mod session;
-mod table;
+pub mod table;
 mod tcp_state;
 mod time;
 pub mod timeouts;
@@ -36,15 +37,20 @@ pub use address_set::AddressSet;
 pub use flow::{
     Endpoint, ExternalEndpoint, FlowKey, InternalEndpoint, Protocol, RemoteEndpoint, TableHash,
 };
+pub use index::Guess;
 pub use policy_sessions::PolicySessions;
 pub use policy_table::PolicyTable;
+pub use record::SessionRecord;
 pub use session::{Session, SessionId, SessionState, SessionView};
+pub use table::{Direction, TableMemory};
 pub use time::Tick;
 pub use timeouts::Timeouts;
 
+use crate::memory::Pages;
+use arrayvec::ArrayVec;
 use l4_port::L4PortPicker;
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
-use std::sync::Arc;
+use std::{io, sync::Arc};
 use table::SessionTable;
 
 /// What one worker's translation needs to know at start.
@@ -52,6 +58,8 @@ use table::SessionTable;
 pub struct NatConfig {
     /// Sessions of this worker; the memory is taken at start.
     pub max_sessions: u32,
+    /// Where the table shall lie.
+    pub pages: Pages,
     pub timeouts: Timeouts,
     /// The largest TCP segment, in bytes, whose packet still fits the tunnel.
     pub mss_limit: u16,
@@ -71,7 +79,24 @@ pub struct SessionCounts {
     pub flushed: u64,
 }
 
+/// A look-up on its way through the stages of a burst.
+#[derive(Clone, Copy, Debug)]
+pub struct Lookup {
+    hash: u64,
+    guess: Guess,
+}
+
+/// A parsed packet of a flow.
+pub trait FlowPacket {
+    const DIRECTION: Direction;
+
+    fn key(&self) -> &FlowKey;
+}
+
 /// The translation of one worker.
+///
+/// A packet goes through [`Nat::look_up`], [`Nat::locate`], [`Nat::locate_further`] and then
+/// [`Nat::in2out`] or [`Nat::out2in`]; a burst goes through each of them as a whole.
 #[derive(Debug)]
 pub struct Nat {
     table: SessionTable,
@@ -90,23 +115,50 @@ struct Sweep {
     next: u32,
 }
 
+/// Sessions whose end is prepared together, so that their cache misses overlap.
+const EXPIRE_BATCH: usize = 32;
+
 impl Nat {
-    pub fn new(config: &NatConfig) -> Self {
+    /// Takes the table's memory, from the NUMA node of the calling thread; an error where there is
+    /// too little.
+    pub fn new(config: &NatConfig) -> io::Result<Self> {
         let mut random = ChaCha8Rng::from_seed(config.secret);
         let hash = TableHash::new(&mut random);
-        Nat {
-            table: SessionTable::new(config.max_sessions, hash),
+        Ok(Nat {
+            table: SessionTable::new(config.max_sessions, hash, config.pages)?,
             timeouts: config.timeouts,
             mss_limit: config.mss_limit,
             l4_ports: L4PortPicker::new(random),
             policy_sessions: Arc::default(),
             counts: SessionCounts::default(),
             sweep: Sweep::default(),
-        }
+        })
     }
 
-    pub fn hash(&self) -> &TableHash {
-        self.table.hash()
+    pub fn memory(&self) -> TableMemory {
+        self.table.memory()
+    }
+
+    /// First stage: the flow's hash; its line of the index begins to load.
+    #[inline(always)]
+    pub fn look_up(&self, direction: Direction, key: &FlowKey) -> Lookup {
+        let hash = self.table.hash().of(key);
+        self.table.prefetch(direction, hash);
+        Lookup { hash, guess: Guess::Further }
+    }
+
+    /// Second stage: where the session is by that line; it begins to load.
+    #[inline(always)]
+    pub fn locate(&self, direction: Direction, lookup: &mut Lookup) {
+        lookup.guess = self.table.locate(direction, lookup.hash);
+    }
+
+    /// The second stage once more, for those that it left [`Guess::Further`].
+    #[inline(always)]
+    pub fn locate_further(&self, direction: Direction, lookup: &mut Lookup) {
+        if lookup.guess == Guess::Further {
+            lookup.guess = self.table.locate_further(direction, lookup.hash);
+        }
     }
 
     /// Live sessions.
@@ -125,20 +177,41 @@ impl Nat {
 
     /// Ends sessions that were idle too long; looks at no more than `budget` of them.
     pub fn expire(&mut self, now: Tick, budget: usize) {
-        let now = now.seconds();
-        for _ in 0..budget {
-            let Some(id) = self.table.next_due(now) else { return };
-            let session = self.table.session(id);
-            let deadline = session.last_heard + self.timeouts.of(session.state);
-            if deadline <= now {
-                self.remove(id);
-                self.counts.expired += 1;
-            } else {
-                // A packet came since the timer was set. Hits only note the time on the session's
-                // own cache line; the timer catches up here.
-                self.table.arm(id, deadline);
+        let mut left = budget;
+        while left > 0 {
+            let batch = left.min(EXPIRE_BATCH);
+            if self.expire_batch(now.seconds(), batch) < batch {
+                return;
             }
+            left -= batch;
         }
+    }
+
+    /// Returns how many timers had fired.
+    fn expire_batch(&mut self, now: u32, most: usize) -> usize {
+        let mut due = ArrayVec::<SessionId, EXPIRE_BATCH>::new();
+        while due.len() < most {
+            let Some(id) = self.table.next_due(now) else { break };
+            due.push(id);
+        }
+        let fired = due.len();
+        due.retain(|id| {
+            let session = self.table.session(*id);
+            let deadline = session.last_heard + self.timeouts.of(session.state());
+            if deadline > now {
+                // A packet came since the timer was set. Hits only note the time on the session's own
+                // cache line; the timer catches up here.
+                self.table.arm(*id, deadline);
+                return false;
+            }
+            self.table.prefetch_removal(*id);
+            true
+        });
+        for id in due {
+            self.remove(id);
+            self.counts.expired += 1;
+        }
+        fired
     }
 
     /// Goes on looking for sessions that the policies in force no longer allow, `budget` slots at a
@@ -162,7 +235,7 @@ impl Nat {
         &self,
         first: u32,
         slots: u32,
-        mut visit: impl FnMut(SessionId, SessionView) -> bool,
+        mut visit: impl FnMut(SessionId, SessionView<'_>) -> bool,
     ) -> Option<u32> {
         let end = first.saturating_add(slots).min(self.table.slots_used());
         for id in (first..end).map(SessionId) {
@@ -200,7 +273,7 @@ impl Nat {
     }
 
     fn remove(&mut self, id: SessionId) {
-        self.policy_sessions.removed(self.table.session(id).policy);
+        self.policy_sessions.removed(self.table.session(id).policy());
         self.table.remove(id);
     }
 

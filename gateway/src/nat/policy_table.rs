@@ -117,9 +117,9 @@ impl PolicyTable {
     }
 
     /// Whether a session that began under older policies may go on.
-    pub fn allows(&self, session: &SessionView) -> bool {
-        self.has_egress_ip(session.policy, session.external.address)
-            && self.check_source(session.vtep, session.internal.address).is_ok()
-            && self.check_destination(session.remote.address).is_ok()
+    pub fn allows(&self, session: &SessionView<'_>) -> bool {
+        self.has_egress_ip(session.policy(), session.external().address)
+            && self.check_source(session.vtep(), session.internal().address).is_ok()
+            && self.check_destination(session.remote().address).is_ok()
     }
 }

@@ -7,7 +7,7 @@ use crate::wire::{
     checksum::Delta,
     icmp::IcmpHeader,
     ipv4::Ipv4Header,
-    parse::{Ipv4Packet, Transport},
+    parse::{Layout, Protocol},
     tcp::{SYN, TcpHeader, clamp_mss},
     udp::UdpHeader,
 };
@@ -20,6 +20,10 @@ enum End {
     Destination,
 }
 
+/// What a TTL that is one less adds to the header's sum, whatever it was: it is the upper byte of its
+/// word.
+const ONE_HOP: Delta = Delta::replace_u16([1, 0], [0, 0]);
+
 /// What changes, and what that adds to the checksum sums.
 struct Change {
     end: End,
@@ -30,8 +34,8 @@ struct Change {
 }
 
 /// Internal → external: the source. One hop less to live.
-#[inline]
-pub(super) fn source(frame: &mut [u8], packet: &Ipv4Packet, transport: Transport, to: &Session) {
+#[inline(always)]
+pub(super) fn source(frame: &mut [u8], layout: &Layout, protocol: Protocol, to: &Session) {
     let change = Change {
         end: End::Source,
         address: to.external_address,
@@ -39,69 +43,65 @@ pub(super) fn source(frame: &mut [u8], packet: &Ipv4Packet, transport: Transport
         l3: to.l3_delta,
         l4: to.l4_delta,
     };
-    write(frame, packet, transport, &change);
+    write(frame, layout, protocol, &change);
 }
 
 /// External → internal: the destination. One hop less to live.
-#[inline]
+#[inline(always)]
 pub(super) fn destination(
     frame: &mut [u8],
-    packet: &Ipv4Packet,
-    transport: Transport,
+    layout: &Layout,
+    protocol: Protocol,
     to: &Session,
 ) {
     let change = Change {
         end: End::Destination,
-        address: to.internal_address,
-        l4_port: to.internal_l4_port,
+        address: to.internal().0.address,
+        l4_port: to.internal().0.l4_port,
         l3: to.l3_delta.reversed(),
         l4: to.l4_delta.reversed(),
     };
-    write(frame, packet, transport, &change);
+    write(frame, layout, protocol, &change);
 }
 
 /// Lowers the MSS of a SYN to what fits the tunnel; other packets stay as they are.
-#[inline]
-pub(super) fn clamp_syn(frame: &mut [u8], packet: &Ipv4Packet, transport: Transport, limit: u16) {
-    if let Transport::Tcp { flags, .. } = transport
-        && flags & SYN != 0
-    {
-        clamp_mss(&mut frame[packet.l4..packet.end], limit);
+#[inline(always)]
+pub(super) fn clamp_syn(frame: &mut [u8], layout: &Layout, limit: u16) {
+    if layout.tcp_flags & SYN != 0 {
+        clamp_mss(&mut frame[layout.l4()..layout.end()], limit);
     }
 }
 
 #[inline(always)]
-fn write(frame: &mut [u8], packet: &Ipv4Packet, transport: Transport, change: &Change) {
-    if let Some(ip) = Ipv4Header::at_mut(frame, packet.l3) {
+fn write(frame: &mut [u8], layout: &Layout, protocol: Protocol, change: &Change) {
+    if let Some(ip) = Ipv4Header::at_mut(frame, layout.l3()) {
         match change.end {
             End::Source => ip.source = change.address.octets(),
             End::Destination => ip.destination = change.address.octets(),
         }
         // The caller has seen to it that the TTL is at least 2.
-        let before = [ip.ttl, ip.protocol];
         ip.ttl -= 1;
-        let hop = Delta::replace_u16(before, [ip.ttl, ip.protocol]);
-        ip.checksum = ip.checksum.apply(change.l3.and(hop));
+        ip.checksum = ip.checksum.apply(change.l3.and(ONE_HOP));
     }
-    match transport {
-        Transport::Tcp { .. } => {
-            let Some(tcp) = TcpHeader::at_mut(frame, packet.l4) else { return };
+    match protocol {
+        Protocol::Tcp => {
+            let Some(tcp) = TcpHeader::at_mut(frame, layout.l4()) else { return };
             match change.end {
                 End::Source => tcp.source.set(change.l4_port),
                 End::Destination => tcp.destination.set(change.l4_port),
             }
             tcp.checksum = tcp.checksum.apply(change.l4);
         }
-        Transport::Udp { .. } => {
-            let Some(udp) = UdpHeader::at_mut(frame, packet.l4) else { return };
+        Protocol::Udp => {
+            let Some(udp) = UdpHeader::at_mut(frame, layout.l4()) else { return };
             match change.end {
                 End::Source => udp.source.set(change.l4_port),
                 End::Destination => udp.destination.set(change.l4_port),
             }
             udp.checksum = udp.checksum.apply_udp(change.l4);
         }
-        Transport::Icmp { .. } => {
-            let Some(icmp) = IcmpHeader::at_mut(frame, packet.l4) else { return };
+        Protocol::Icmp => {
+            let Some(icmp) = IcmpHeader::at_mut(frame, layout.l4()) else { return };
             // RFC 5508 REQ-1: the query id is what a l4_port is elsewhere, and an echo and its
             // reply bear the same one.
             icmp.identifier.set(change.l4_port);

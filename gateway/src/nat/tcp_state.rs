@@ -3,17 +3,14 @@
 //! The translator follows a connection only as far as timeouts need it. It never judges a segment:
 //! whatever the table says, the segment is translated and sent on.
 
-use super::session::SessionState::{
-    self, TcpAnswered, TcpClosedByPod, TcpClosedByRemote, TcpEstablished, TcpOpening, TcpReset,
-    TcpTimeWait,
+use super::{
+    Direction,
+    session::SessionState::{
+        self, TcpAnswered, TcpClosedByPod, TcpClosedByRemote, TcpEstablished, TcpOpening, TcpReset,
+        TcpTimeWait,
+    },
 };
 use crate::wire::tcp::{ACK, FIN, RST, SYN};
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Direction {
-    In2out,
-    Out2in,
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Segment {
@@ -88,8 +85,8 @@ fn from_remote(state: SessionState, segment: Segment) -> SessionState {
 
 #[cfg(test)]
 mod tests {
-    use super::Direction::{In2out, Out2in};
     use super::*;
+    use Direction::{In2out, Out2in};
 
     fn play(start: SessionState, segments: &[(Direction, u8, bool)]) -> SessionState {
         segments.iter().fold(start, |state, (direction, flags, payload)| {

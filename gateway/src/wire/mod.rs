@@ -23,13 +23,15 @@ pub trait Header: FromBytes + IntoBytes + KnownLayout + Immutable + Unaligned + 
     const LEN: usize = size_of::<Self>();
 
     /// The header that starts at `offset`, or `None` where the slice is too short.
+    #[inline(always)]
     fn at(bytes: &[u8], offset: usize) -> Option<&Self> {
-        Some(Self::ref_from_prefix(bytes.get(offset..)?).ok()?.0)
+        Self::ref_from_bytes(bytes.get(offset..offset + Self::LEN)?).ok()
     }
 
     /// As [`Header::at`], to be written.
+    #[inline(always)]
     fn at_mut(bytes: &mut [u8], offset: usize) -> Option<&mut Self> {
-        Some(Self::mut_from_prefix(bytes.get_mut(offset..)?).ok()?.0)
+        Self::mut_from_bytes(bytes.get_mut(offset..offset + Self::LEN)?).ok()
     }
 }
 

@@ -18,8 +18,9 @@ use gateway::{
         memory_io::{MemoryIo, MemoryPacket},
         request::Request,
     },
+    memory::Pages,
     nat::{
-        NatConfig, PolicyTable, Tick, Timeouts,
+        Nat, NatConfig, PolicyTable, Tick, Timeouts,
         policy_table::{NodeEntry, PolicyEntry},
     },
     verdict::{DropReason, Side},
@@ -128,15 +129,16 @@ impl<B: PacketBuf> Parts<B> {
         let counters = Arc::new(WorkerCounters::default());
         let policies = Arc::new(ArcSwap::from_pointee(usual_policies(1)));
         let (requests, receiver) = crossbeam_channel::bounded(4);
-        let nat = NatConfig {
+        let nat = Nat::new(&NatConfig {
             max_sessions: setup.max_sessions,
+            pages: Pages::Transparent,
             timeouts: Timeouts::default(),
             mss_limit: config.mss_limit(),
             secret: [7; 32],
-        };
+        });
         let worker = Worker::new(
             Arc::clone(&config),
-            &nat,
+            nat.unwrap(),
             Arc::clone(&policies),
             Arc::clone(&counters),
             receiver,

@@ -23,7 +23,8 @@ use gateway::{
         io::{PortStats, PortWatch},
         memory_io::MemoryIo,
     },
-    nat::{NatConfig, Tick, Timeouts},
+    memory::Pages,
+    nat::{Nat, NatConfig, Tick, Timeouts},
     verdict::Side,
     wire::MacAddress,
 };
@@ -179,14 +180,15 @@ impl Running {
                 (Arc::clone(&counters), Arc::clone(&stuck), Arc::clone(&end));
             let turn = Arc::clone(&turn);
             thread::spawn(move || {
-                let nat = NatConfig {
+                let nat = Nat::new(&NatConfig {
                     max_sessions: 10_000,
+                    pages: Pages::Transparent,
                     timeouts: Timeouts::default(),
                     mss_limit: datapath.mss_limit(),
                     secret: [7; 32],
-                };
+                });
                 // Its buffers stay on the thread that made them.
-                let mut worker = Worker::new(datapath, &nat, published, counters, questions);
+                let mut worker = Worker::new(datapath, nat.unwrap(), published, counters, questions);
                 tell.send(worker.nat().policy_sessions()).unwrap();
                 let mut io = MemoryIo::default();
                 let started = Instant::now();

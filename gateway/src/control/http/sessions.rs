@@ -7,7 +7,7 @@ use crate::{
         sessions::{self, Cursor, MAX_PAGE},
     },
     datapath::request::SessionFilter,
-    nat::{PolicyTable, Protocol, SessionView},
+    nat::{self, PolicyTable, Protocol, SessionRecord},
 };
 use axum::{
     extract::State,
@@ -16,7 +16,7 @@ use axum::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 /// Sessions of a page where the request does not say.
 const PAGE: usize = 1000;
@@ -58,6 +58,12 @@ pub struct Traffic {
     pub bytes: u64,
 }
 
+impl From<nat::record::Traffic> for Traffic {
+    fn from(traffic: nat::record::Traffic) -> Self {
+        Traffic { packets: traffic.packets, bytes: traffic.bytes }
+    }
+}
+
 /// A page of the sessions that fit the filter.
 pub(super) async fn list(State(api): State<Arc<Api>>, uri: Uri) -> Result<Response, ApiError> {
     let gateway = Arc::clone(&api.gateway);
@@ -75,9 +81,8 @@ pub(super) async fn list(State(api): State<Arc<Api>>, uri: Uri) -> Result<Respon
 
     blocking(move || {
         let (found, next) = sessions::list(&gateway.workers, filter, limit, cursor)?;
-        let now = gateway.started.elapsed().as_secs();
         let sessions =
-            found.iter().map(|(worker, view)| session(*worker, view, &policies, now)).collect();
+            found.iter().map(|(worker, record)| session(*worker, record, &policies)).collect();
         let next = next.map(|cursor| cursor.to_string());
         Ok(json(StatusCode::OK, &Sessions { sessions, next }))
     })
@@ -134,26 +139,29 @@ fn filter(query: &mut Query, policies: &PolicyTable) -> Result<SessionFilter, Ap
     Ok(SessionFilter { source, destination, policy, egress_ip, protocol })
 }
 
-fn session(worker: usize, view: &SessionView, policies: &PolicyTable, now: u64) -> Session {
-    let policy = policies.policy(view.policy);
-    let node = policies.node(view.vtep);
-    let mut remote = view.remote;
-    if view.protocol == Protocol::Icmp {
+fn session(worker: usize, record: &SessionRecord, policies: &PolicyTable) -> Session {
+    let policy = policies.policy(record.policy);
+    let node = match record.vtep {
+        IpAddr::V4(vtep) => policies.node(vtep),
+        IpAddr::V6(_) => None,
+    };
+    let mut remote = record.remote;
+    if record.protocol == Protocol::Icmp {
         // The far end has no number of its own: it sees and returns the external id.
-        remote.l4_port = view.external.l4_port;
+        remote.l4_port = record.external.l4_port;
     }
     Session {
-        policy: policy.map_or_else(|| format!("#{}", view.policy), |policy| policy.name.clone()),
-        protocol: view.protocol.label().to_owned(),
-        internal: view.internal.to_string(),
-        external: view.external.to_string(),
+        policy: policy.map_or_else(|| format!("#{}", record.policy), |policy| policy.name.clone()),
+        protocol: record.protocol.label().to_owned(),
+        internal: record.internal.to_string(),
+        external: record.external.to_string(),
         remote: remote.to_string(),
-        state: view.state.label().to_owned(),
-        node: node.map_or_else(|| view.vtep.to_string(), |node| node.name.clone()),
+        state: record.state.label().to_owned(),
+        node: node.map_or_else(|| record.vtep.to_string(), |node| node.name.clone()),
         worker,
-        age_seconds: now.saturating_sub(view.created.into()),
-        idle_seconds: now.saturating_sub(view.last_heard.into()),
-        in2out: Traffic { packets: view.in2out_packets, bytes: view.in2out_bytes },
-        out2in: Traffic { packets: view.out2in_packets, bytes: view.out2in_bytes },
+        age_seconds: record.age_seconds.into(),
+        idle_seconds: record.idle_seconds.into(),
+        in2out: record.in2out.into(),
+        out2in: record.out2in.into(),
     }
 }
