@@ -24,7 +24,7 @@ const FUNCTIONS: &[&str] = &[
     "rte_pktmbuf_(pool_create|alloc|alloc_bulk|free|free_bulk)",
     "rte_mempool_(avail_count|in_use_count|free|lookup)",
     "rte_ring_(create|free|count|enqueue_burst|dequeue_burst)",
-    "rte_rdtsc",
+    "rte_hash_(create|free|add_key_data|lookup_bulk_data)",
     "rte_get_tsc_hz",
 ];
 
@@ -33,6 +33,8 @@ const TYPES: &[&str] = &[
     "mbuf_offset",
     "rte_mempool",
     "rte_ring",
+    "rte_hash",
+    "rte_hash_parameters",
     "rte_eth_(conf|dev_info|stats|link|rxconf|txconf|rx_mq_mode|tx_mq_mode)",
     "rte_ether_addr",
     "rte_rmt_call_main_t",

@@ -11,7 +11,8 @@ use gateway::{
     },
     memory::Pages,
     nat::{
-        Nat, NatConfig, PolicyTable, Tick, Timeouts,
+        Endpoint, FlowKey, InternalEndpoint, Nat, NatConfig, PolicyTable, Protocol, RemoteEndpoint,
+        Tick, Timeouts,
         policy_table::{NodeEntry, PolicyEntry},
         timeouts::TimeoutSettings,
     },
@@ -21,7 +22,7 @@ use gateway::{
 };
 use std::{collections::HashMap, net::Ipv4Addr, sync::Arc};
 
-pub const BURST: usize = 32;
+pub(crate) const BURST: usize = 32;
 const NODES: u32 = 64;
 const POLICY: u32 = 4711;
 const VTEP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 200);
@@ -34,17 +35,16 @@ const VXLAN_PORT: u16 = 4790;
 const INNER_IP_LEN: usize = 46;
 
 /// One flow as its pod sees it.
-#[derive(Clone, Copy)]
-pub struct Flow {
-    pub pod: Ipv4Addr,
-    pub sport: u16,
-    pub remote: Ipv4Addr,
-    pub dport: u16,
-    node: Ipv4Addr,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Flow {
+    pod: Ipv4Addr,
+    sport: u16,
+    remote: Ipv4Addr,
+    dport: u16,
 }
 
 /// SplitMix64: the same flows in every run.
-pub fn mix(i: u64) -> u64 {
+pub(crate) fn mix(i: u64) -> u64 {
     let mut x = i.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -52,30 +52,96 @@ pub fn mix(i: u64) -> u64 {
 }
 
 impl Flow {
-    pub fn number(i: u32) -> Self {
+    pub(crate) fn number(i: u32) -> Self {
         let (pod, random) = (i / 64, mix(u64::from(i)));
         Flow {
             pod: Ipv4Addr::from_bits(0x0a00_0001 + pod),
             sport: (1024 + i % 64 * 1000 + (random % 1000) as u32) as u16,
             remote: Ipv4Addr::from_bits(0xc612_0000 | (random >> 32) as u32 & 0x1_ffff),
             dport: 443,
-            node: Ipv4Addr::from_bits(0xc000_0201 + pod % NODES),
+        }
+    }
+
+    fn node(&self) -> Ipv4Addr {
+        Ipv4Addr::from_bits(0xc000_0201 + self.pod.to_bits() % NODES)
+    }
+
+    pub(crate) fn key(&self) -> FlowKey {
+        let internal = InternalEndpoint(Endpoint::new(self.pod, self.sport));
+        let remote = RemoteEndpoint(Endpoint::new(self.remote, self.dport));
+        FlowKey::in2out(0, Protocol::Udp, internal, remote)
+    }
+
+    /// The key in 16 bytes, for tables of others.
+    pub(crate) fn key_bytes(&self) -> [u8; 16] {
+        let mut key = [0; 16];
+        key[..4].copy_from_slice(&self.pod.octets());
+        key[4..8].copy_from_slice(&self.remote.octets());
+        key[8..10].copy_from_slice(&self.sport.to_be_bytes());
+        key[10..12].copy_from_slice(&self.dport.to_be_bytes());
+        key[12] = 17;
+        key
+    }
+
+    /// Flows whose keys collide in the hash that others use for such tables: equal in twelve bits of
+    /// the CRC-32C of the key. Whoever knows the hash can build such a set.
+    pub(crate) fn colliding(wanted: usize) -> Vec<Flow> {
+        let table: [u32; 256] = std::array::from_fn(|i| {
+            (0..8).fold(i as u32, |crc, _| (crc >> 1) ^ if crc & 1 == 1 { 0x82f6_3b78 } else { 0 })
+        });
+        let crc = |key: [u8; 16]| {
+            let step =
+                |crc: u32, byte: u8| table[((crc ^ u32::from(byte)) & 0xff) as usize] ^ crc >> 8;
+            key.into_iter().fold(!0, step)
+        };
+        (0..).map(Flow::number).filter(|f| crc(f.key_bytes()) & 0xfff == 0).take(wanted).collect()
+    }
+}
+
+/// What the flows of a world are.
+#[derive(Debug)]
+pub(crate) enum Flows {
+    Numbered(u32),
+    List(Vec<Flow>),
+}
+
+impl Flows {
+    pub(crate) fn len(&self) -> u32 {
+        match self {
+            Flows::Numbered(n) => *n,
+            Flows::List(list) => list.len() as u32,
+        }
+    }
+
+    pub(crate) fn get(&self, i: u32) -> Flow {
+        match self {
+            Flows::Numbered(_) => Flow::number(i),
+            Flows::List(list) => list[i as usize],
         }
     }
 }
 
-pub struct World {
-    pub worker: Worker<MemoryPacket>,
-    pub io: MemoryIo,
-    pub counters: Arc<WorkerCounters>,
-    pub now: Tick,
+#[derive(Debug)]
+pub(crate) struct World {
+    pub(crate) worker: Worker<MemoryPacket>,
+    pub(crate) io: MemoryIo,
+    pub(crate) config: Arc<DatapathConfig>,
+    pub(crate) policies: Arc<ArcSwap<PolicyTable>>,
+    pub(crate) now: Tick,
+    pub(crate) flows: Flows,
+    counters: Arc<WorkerCounters>,
     /// Egress IP and l4_port of each flow.
     external: Vec<(u32, u16)>,
     templates: [Vec<u8>; 2],
 }
 
+/// Sessions beside the flows that a table has room for.
+pub(crate) const SPARE: u32 = 16_384;
+/// Packet buffers: 36 MiB, far more than a second-level cache.
+pub(crate) const BUFFERS: usize = 16_384;
+
 impl World {
-    pub fn new(flows: u32, max_sessions: u32, buffers: usize) -> Self {
+    pub(crate) fn new(flows: Flows) -> Self {
         let port = |mac, address: &str, gateways| PortConfig {
             mac: MacAddress(mac),
             addresses: vec![address.parse().expect("an address")],
@@ -87,57 +153,69 @@ impl World {
         let external = port(EXTERNAL_MAC, "203.0.113.2/24", vec![ROUTER]);
         let config = DatapathConfig::new(tunnel, external, VXLAN_PORT, 1000).expect("a config");
         let nat = Nat::new(&NatConfig {
-            max_sessions,
+            max_sessions: flows.len() + SPARE,
             pages: Pages::Huge,
-            // Nothing ends by itself while something else is measured.
+            // Once answered they stay, whatever the clock does while something else is measured.
             timeouts: Timeouts::new(&TimeoutSettings {
-                udp_unreplied: 100_000,
-                udp: 100_000,
+                udp: 1_000_000,
                 ..TimeoutSettings::default()
             }),
             mss_limit: config.mss_limit(),
             secret: [7; 32],
         });
-        let nat = nat.expect("memory for the sessions");
-        let counters = Arc::new(WorkerCounters::default());
+        let (counters, config) = (Arc::new(WorkerCounters::default()), Arc::new(config));
         let (_, requests) = crossbeam_channel::bounded(1);
-        let published = Arc::new(ArcSwap::from_pointee(policies()));
-        let worker =
-            Worker::new(Arc::new(config), nat, published, Arc::clone(&counters), requests);
+        let policies = Arc::new(ArcSwap::from_pointee(policies()));
+        let nat = nat.expect("memory for the sessions");
+        let worker = Worker::new(
+            Arc::clone(&config),
+            nat,
+            Arc::clone(&policies),
+            Arc::clone(&counters),
+            requests,
+        );
         let mut world = World {
             worker,
-            io: MemoryIo::with_buffers(buffers),
+            io: MemoryIo::with_buffers(BUFFERS),
+            config,
+            policies,
             counters,
             now: Tick::from_secs(100),
-            external: Vec::with_capacity(flows as usize),
+            external: Vec::with_capacity(flows.len() as usize),
+            flows,
             templates: [in2out_template(), out2in_template()],
         };
-        world.open(flows);
+        world.open();
         world
     }
 
-    pub fn flows(&self) -> u32 {
-        self.external.len() as u32
-    }
-
-    fn open(&mut self, flows: u32) {
-        // The first packets make the worker ask for the router's and the nodes' MACs.
+    /// Opens all flows, has them answered, and lets their first timers pass.
+    fn open(&mut self) {
         self.resolve_neighbours();
-        let mut at = 0;
-        while at < flows {
+        let flows = self.flows.len();
+        for at in (0..flows).step_by(BURST) {
             let end = (at + BURST as u32).min(flows);
-            for i in at..end {
-                self.receive_in2out(&Flow::number(i));
-            }
+            (at..end).for_each(|i| self.receive_in2out(&self.flows.get(i)));
             self.worker.poll_once(&mut self.io, self.now);
             let external = &mut self.external;
             self.io.take_back(Side::External, |frame| {
                 external.push((be32(frame, 26), be16(frame, 34)));
             });
-            at = end;
+            (at..end).for_each(|i| self.receive_out2in(i));
+            self.worker.poll_once(&mut self.io, self.now);
+            self.take_back();
         }
         assert_eq!(self.external.len(), flows as usize, "{:?}", self.drops());
-        assert_eq!(self.worker.nat().sessions(), flows);
+        self.pass_time(40);
+        assert_eq!(self.worker.nat().sessions(), flows, "{:?}", self.drops());
+    }
+
+    /// Lets time pass until no timer is due any more.
+    pub(crate) fn pass_time(&mut self, seconds: u64) {
+        self.now = self.now.plus_millis(seconds * 1000);
+        self.worker.nat_mut().expire(self.now, usize::MAX);
+        // The neighbours' MACs are still good.
+        self.resolve_neighbours();
     }
 
     fn resolve_neighbours(&mut self) {
@@ -157,41 +235,64 @@ impl World {
         }
     }
 
-    /// The answers of neighbours that were asked again are not wanted, nor are sent frames.
-    pub fn take_back(&mut self) {
+    /// Throws away what was sent.
+    pub(crate) fn take_back(&mut self) {
         for side in Side::ALL {
             self.io.take_back(side, |_| {});
         }
     }
 
+    /// A frame of the flow's pod, as it arrives.
+    pub(crate) fn in2out_frame(&mut self, flow: &Flow) -> &[u8] {
+        self.write_in2out(flow);
+        &self.templates[0]
+    }
+
     /// Puts a packet of the flow's pod on the tunnel port.
-    pub fn receive_in2out(&mut self, flow: &Flow) {
+    pub(crate) fn receive_in2out(&mut self, flow: &Flow) {
+        self.write_in2out(flow);
+        self.io.receive(Side::Tunnel, &self.templates[0]);
+    }
+
+    fn write_in2out(&mut self, flow: &Flow) {
         let frame = &mut self.templates[0];
         let inner = 64;
-        frame[26..30].copy_from_slice(&flow.node.octets());
+        frame[26..30].copy_from_slice(&flow.node().octets());
         frame[inner + 12..inner + 16].copy_from_slice(&flow.pod.octets());
         frame[inner + 16..inner + 20].copy_from_slice(&flow.remote.octets());
         frame[inner + 20..inner + 22].copy_from_slice(&flow.sport.to_be_bytes());
         frame[inner + 22..inner + 24].copy_from_slice(&flow.dport.to_be_bytes());
         set_checksum(&mut frame[14..34]);
         set_checksum(&mut frame[inner..inner + 20]);
-        self.io.receive(Side::Tunnel, frame);
     }
 
     /// Puts an answer to the i-th flow on the external port.
-    pub fn receive_out2in(&mut self, i: u32) {
-        let (flow, (address, l4_port)) = (Flow::number(i), self.external[i as usize]);
+    pub(crate) fn receive_out2in(&mut self, i: u32) {
+        self.write_out2in(i);
+        self.io.receive(Side::External, &self.templates[1]);
+    }
+
+    fn write_out2in(&mut self, i: u32) {
+        let (flow, (address, l4_port)) = (self.flows.get(i), self.external[i as usize]);
         let frame = &mut self.templates[1];
         frame[26..30].copy_from_slice(&flow.remote.octets());
         frame[30..34].copy_from_slice(&address.to_be_bytes());
         frame[34..36].copy_from_slice(&flow.dport.to_be_bytes());
         frame[36..38].copy_from_slice(&l4_port.to_be_bytes());
         set_checksum(&mut frame[14..34]);
-        self.io.receive(Side::External, frame);
     }
 
-    /// Cycles of one turn of the loop.
-    pub fn timed_turn(&mut self) -> u64 {
+    /// Puts a packet on the external port that answers nothing.
+    pub(crate) fn receive_stranger(&mut self, i: u32) {
+        self.write_out2in(i % self.flows.len());
+        // The same, from another l4_port of the remote.
+        let frame = &mut self.templates[1];
+        frame[34..36].copy_from_slice(&444u16.to_be_bytes());
+        self.io.receive(Side::External, &self.templates[1]);
+    }
+
+    /// Cycles of one turn of the loop, which must find a whole burst.
+    pub(crate) fn timed_turn(&mut self) -> u64 {
         let start = cycles();
         let received = self.worker.poll_once(&mut self.io, self.now);
         let end = cycles();
@@ -199,7 +300,7 @@ impl World {
         end - start
     }
 
-    pub fn drops(&self) -> Vec<(&'static str, u64)> {
+    pub(crate) fn drops(&self) -> Vec<(&'static str, u64)> {
         let count = |r: &DropReason| Side::ALL.map(|s| self.counters.drops(s, *r)).iter().sum();
         DropReason::ALL.iter().map(|r| (r.label(), count(r))).filter(|(_, n)| *n > 0).collect()
     }

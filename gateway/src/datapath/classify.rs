@@ -48,7 +48,10 @@ pub fn from_tunnel<const LAYOUT: bool>(
 ) -> Result<In2out, Other> {
     let l3 = l3::<LAYOUT>(frame, config, Side::Tunnel)?;
     let outer = ipv4::<LAYOUT>(frame, l3)?;
-    if !config.own(Side::Tunnel).contains(outer.destination) {
+    // Nodes send to the VTEP; any other address of the port answers to ping alone.
+    let ours =
+        outer.destination == config.vtep() || config.own(Side::Tunnel).contains(outer.destination);
+    if !ours {
         return Err(DropReason::NotOurAddress.into());
     }
     if outer.is_fragment {

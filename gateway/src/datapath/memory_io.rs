@@ -6,12 +6,7 @@
 
 use super::io::{Burst, PacketBuf, PacketIo, prefetch_headers};
 use crate::verdict::Side;
-use std::{
-    cell::Cell,
-    collections::VecDeque,
-    ops::Range,
-    rc::Rc,
-};
+use std::{cell::Cell, collections::VecDeque, ops::Range, rc::Rc};
 
 /// As DPDK's usual buffers: 128 bytes in front, 2048 behind.
 const HEADROOM: usize = 128;

@@ -194,7 +194,8 @@ impl<B: PacketBuf> Output<B> {
             return;
         }
         let counters = self.counters.port(side);
-        let (packets, bytes) = (leaving.len(), std::mem::take(&mut self.leaving_bytes[side.index()]));
+        let (packets, bytes) =
+            (leaving.len(), std::mem::take(&mut self.leaving_bytes[side.index()]));
         for _ in 0..TX_TRIES {
             io.tx(side, leaving);
             if leaving.is_empty() {

@@ -66,7 +66,12 @@ pub fn decapsulate(
     // wrong one must be dropped. Nodes with broken offload are found by this counter.
     if !udp.checksum.is_zero() {
         let (source, destination) = (outer.source.octets(), outer.destination.octets());
-        if !checksum::is_valid_with_pseudo_header(source, destination, PROTOCOL_UDP, &frame[l4..end]) {
+        if !checksum::is_valid_with_pseudo_header(
+            source,
+            destination,
+            PROTOCOL_UDP,
+            &frame[l4..end],
+        ) {
             return Err(DropReason::OuterChecksum);
         }
     }

@@ -18,8 +18,7 @@ use super::{
 };
 use crate::{
     nat::{
-        FlowPacket, Lookup, Nat, PolicyTable, Tick, in2out::In2out, out2in::Out2in,
-        record::Traffic,
+        FlowPacket, Lookup, Nat, PolicyTable, Tick, in2out::In2out, out2in::Out2in, record::Traffic,
     },
     verdict::{DropReason, Side},
 };
@@ -63,6 +62,10 @@ impl<B: PacketBuf> Worker<B> {
 
     pub fn nat(&self) -> &Nat {
         &self.nat
+    }
+
+    pub fn nat_mut(&mut self) -> &mut Nat {
+        &mut self.nat
     }
 
     /// One turn: a burst from each side, then a bounded amount of housekeeping. Returns how many

@@ -24,7 +24,9 @@ impl fmt::Display for Pages {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Pages::Huge => "reserved 2 MiB pages",
-            Pages::Transparent => "ordinary memory (transparent hugepages where the kernel has them)",
+            Pages::Transparent => {
+                "ordinary memory (transparent hugepages where the kernel has them)"
+            }
         })
     }
 }
@@ -131,18 +133,8 @@ mod tests {
                 *last = [9; 8];
                 assert_eq!(slice[len - 1], [9; 8]);
             }
-            assert!(slice.as_ptr().is_aligned_to_huge());
+            assert!(slice.as_ptr().addr().is_multiple_of(HUGE));
             assert_eq!(slice.bytes() % HUGE, 0);
-        }
-    }
-
-    trait IsAligned {
-        fn is_aligned_to_huge(self) -> bool;
-    }
-
-    impl<T> IsAligned for *const T {
-        fn is_aligned_to_huge(self) -> bool {
-            self.addr() % HUGE == 0
         }
     }
 

@@ -22,6 +22,7 @@ mod mempool;
 mod port;
 mod queue;
 mod ring;
+pub mod rte_hash;
 
 pub use eal::{Eal, EalOptions, tsc_hz, version};
 pub use error::DpdkError;

@@ -228,7 +228,7 @@ fn tag_of(hash: u64) -> u16 {
 }
 
 fn next_prime(from: usize) -> usize {
-    let is_prime = |n: &usize| (2..).take_while(|d| d * d <= *n).all(|d| n % d != 0);
+    let is_prime = |n: &usize| (2..).take_while(|d| d * d <= *n).all(|d| !n.is_multiple_of(d));
     (from.max(2)..).find(is_prime).expect("there is always a larger prime")
 }
 

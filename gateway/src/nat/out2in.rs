@@ -5,8 +5,7 @@ use super::{
     Direction, FlowPacket, Lookup, Nat, Tick,
     flow::{Endpoint, ExternalEndpoint, FlowKey, Protocol, RemoteEndpoint},
     policy_table::PolicyTable,
-    rewrite,
-    tcp_state,
+    rewrite, tcp_state,
 };
 use crate::{
     verdict::DropReason,

@@ -48,12 +48,7 @@ pub(super) fn source(frame: &mut [u8], layout: &Layout, protocol: Protocol, to: 
 
 /// External → internal: the destination. One hop less to live.
 #[inline(always)]
-pub(super) fn destination(
-    frame: &mut [u8],
-    layout: &Layout,
-    protocol: Protocol,
-    to: &Session,
-) {
+pub(super) fn destination(frame: &mut [u8], layout: &Layout, protocol: Protocol, to: &Session) {
     let change = Change {
         end: End::Destination,
         address: to.internal().0.address,

@@ -2,7 +2,9 @@
 
 use super::{
     Direction,
-    flow::{Address, Endpoint, ExternalEndpoint, FlowKey, InternalEndpoint, Protocol, RemoteEndpoint},
+    flow::{
+        Address, Endpoint, ExternalEndpoint, FlowKey, InternalEndpoint, Protocol, RemoteEndpoint,
+    },
     record::{SessionRecord, Traffic},
 };
 use crate::wire::checksum::Delta;

@@ -251,7 +251,8 @@ impl<A: Address> SessionTable<A> {
     fn take_slot(&mut self) -> Option<SessionId> {
         let id = self.first_free;
         if id != NONE {
-            self.first_free = std::mem::replace(&mut self.asides[id as usize], Aside::FREE).link.next;
+            self.first_free =
+                std::mem::replace(&mut self.asides[id as usize], Aside::FREE).link.next;
             return Some(SessionId(id));
         }
         let fresh = self.used;

@@ -120,7 +120,6 @@ impl Transport {
         let (tcp_flags, has_payload, icmp_type) = (0, false, 0);
         Transport { protocol, source, destination, tcp_flags, has_payload, icmp_type }
     }
-
 }
 
 /// What the later stages need of a packet beside its flow's key.

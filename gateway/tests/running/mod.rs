@@ -188,7 +188,8 @@ impl Running {
                     secret: [7; 32],
                 });
                 // Its buffers stay on the thread that made them.
-                let mut worker = Worker::new(datapath, nat.unwrap(), published, counters, questions);
+                let mut worker =
+                    Worker::new(datapath, nat.unwrap(), published, counters, questions);
                 tell.send(worker.nat().policy_sessions()).unwrap();
                 let mut io = MemoryIo::default();
                 let started = Instant::now();
