@@ -192,9 +192,9 @@ fn cases() -> Vec<Case> {
         scene("no router", R::NoNextHop, External, Setup { external_gateways: vec![], ..usual() }, |b| {
             b.io.receive(Tunnel, &tunnelled(NODE, POLICY, &good()));
         }),
-        scene("the fifth packet to an unknown neighbour", R::NeighbourQueueFull, External, usual(), |b| {
+        scene("the 17th packet to an unknown neighbour", R::NeighbourQueueFull, External, usual(), |b| {
             b.arp = false;
-            for sport in 1..=5 {
+            for sport in 1..=17 {
                 b.io.receive(Tunnel, &tunnelled(NODE, POLICY, &udp((POD, sport), (REMOTE, 53), 64, b"")));
             }
         }),

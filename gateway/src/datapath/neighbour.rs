@@ -11,8 +11,8 @@ use std::{
 /// Neighbours of one side; more than any L2 segment should have.
 const CAPACITY: usize = 4096;
 /// Packets that wait for one neighbour, so that the first of a flow is not lost (RFC 1122 section
-/// 2.3.2.2 asks for at least the latest one).
-const WAITING: usize = 4;
+/// 2.3.2.2 asks for at least the latest one): as many as traceroute sends at once.
+const WAITING: usize = 16;
 /// Neighbours that can be asked for at the same time.
 const ASKED: usize = 256;
 /// A MAC is asked for again this long after the last answer, while it stays in use.
@@ -280,18 +280,18 @@ mod tests {
     }
 
     #[test]
-    fn first_packets_wait_for_the_answer_in_order_and_the_fifth_is_refused() {
+    fn first_packets_wait_for_the_answer_in_order_and_one_too_many_is_refused() {
         let mut n = Neighbours::new();
         let now = Tick::from_secs(1);
         assert_eq!(n.lookup(A, now), Lookup::Unknown);
-        for packet in 0..4 {
+        for packet in 0..16 {
             assert_eq!(n.wait(A, Waiting { packet, epoch: 0 }, now), Ok(()));
         }
-        assert_eq!(n.wait(A, Waiting { packet: 4, epoch: 0 }, now), Err((QueueFull, 4)));
+        assert_eq!(n.wait(A, Waiting { packet: 16, epoch: 0 }, now), Err((QueueFull, 16)));
         assert_eq!(tick(&mut n, now), (vec![Ask { target: A, mac: None }], vec![]));
         assert_eq!(tick(&mut n, now).0, [], "one question a second");
         let waited: Vec<_> = n.learn(A, MAC, false, now).into_iter().map(|w| w.packet).collect();
-        assert_eq!(waited, [0, 1, 2, 3]);
+        assert_eq!(waited, (0..16).collect::<Vec<_>>());
         assert_eq!(n.lookup(A, now), Lookup::Known(MAC));
     }
 
