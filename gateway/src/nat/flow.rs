@@ -215,7 +215,9 @@ const PAIRS: usize = 3;
 /// Pair-multiply-shift (Thorup, "High Speed Hashing for Integers and Strings", section 3.5) over the
 /// key's 64-bit words in 128-bit arithmetic: strongly universal, so that for keys chosen without
 /// knowledge of the secret two collide in any `n` bits of the result with probability 2^-n, for the
-/// price of three multiplications per pair. The hash never leaves the worker.
+/// price of three multiplications per pair. What comes out is still linear in each word, so that a row
+/// of neighbours (a scan: one pod, all l4_ports) may fall on few buckets; the finaliser of SplitMix64, a
+/// bijection, scatters it. The hash never leaves the worker.
 #[derive(Clone)]
 pub struct TableHash {
     pairs: [(u128, u128); PAIRS],
@@ -237,8 +239,15 @@ impl TableHash {
             let other = secret.1.wrapping_add(words.get(1).copied().unwrap_or(0).into());
             sum = sum.wrapping_add(one.wrapping_mul(other));
         }
-        (sum >> 64) as u64
+        scatter((sum >> 64) as u64)
     }
+}
+
+#[inline(always)]
+fn scatter(mut x: u64) -> u64 {
+    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ (x >> 31)
 }
 
 impl fmt::Debug for TableHash {
