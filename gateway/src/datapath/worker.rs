@@ -34,6 +34,7 @@ const SWEEP_PER_TURN: u32 = 64;
 
 #[derive(Debug)]
 pub struct Worker<B> {
+    config: Arc<DatapathConfig>,
     nat: Nat,
     output: Output<B>,
     policies: Cache<Arc<ArcSwap<PolicyTable>>, Arc<PolicyTable>>,
@@ -53,7 +54,8 @@ impl<B: PacketBuf> Worker<B> {
         Worker {
             nat,
             error_limit: ErrorLimit::new(config.icmp_errors_per_second),
-            output: Output::new(config, counters),
+            output: Output::new(Arc::clone(&config), counters),
+            config,
             policies: Cache::new(policies),
             announcer: Announcer::new(),
             requests: Requests::new(requests),
@@ -71,13 +73,14 @@ impl<B: PacketBuf> Worker<B> {
     /// One turn: a burst from each side, then a bounded amount of housekeeping. Returns how many
     /// packets were received.
     pub fn poll_once<I: PacketIo<Buf = B>>(&mut self, io: &mut I, now: Tick) -> usize {
-        let Worker { nat, output, policies, announcer, error_limit, requests } = self;
+        let Worker { config, nat, output, policies, announcer, error_limit, requests } = self;
         // Once per turn: all its packets are judged by the same policies.
         let policies = policies.load();
         // What was let through by older policies has left with the turn before.
         output.counters.generation.set(policies.generation());
         let mut turn = Turn { io, policies, now };
-        let mut stages = Stages { nat, output, error_limit, translated: Traffic::default() };
+        let mut stages =
+            Stages { config, nat, output, error_limit, translated: Traffic::default() };
 
         let mut received = 0;
         for side in Side::ALL {
@@ -102,6 +105,7 @@ impl<B: PacketBuf> Worker<B> {
 
 /// What the stages of a burst work with.
 struct Stages<'a, B> {
+    config: &'a DatapathConfig,
     nat: &'a mut Nat,
     output: &'a mut Output<B>,
     error_limit: &'a mut ErrorLimit,
@@ -152,9 +156,9 @@ impl<B: PacketBuf> Stages<'_, B> {
     }
 
     fn tunnel_burst<I: PacketIo<Buf = B>>(&mut self, turn: &mut Turn<'_, I>, burst: Burst<B>) {
-        let config = Arc::clone(&self.output.config);
-        let usual = |p: &mut B| classify::from_tunnel::<USUAL>(p.data_mut(), &config);
-        let any = |p: &mut B| classify::from_tunnel::<ANY>(p.data_mut(), &config);
+        let config = self.config;
+        let usual = |p: &mut B| classify::from_tunnel::<USUAL>(p.data_mut(), config);
+        let any = |p: &mut B| classify::from_tunnel::<ANY>(p.data_mut(), config);
         let mut flows = Flows { packets: Burst::new(), known: ArrayVec::new() };
         self.classify(turn, Side::Tunnel, burst, usual, any, &mut flows);
         self.locate(&mut flows);
@@ -166,10 +170,10 @@ impl<B: PacketBuf> Stages<'_, B> {
     }
 
     fn external_burst<I: PacketIo<Buf = B>>(&mut self, turn: &mut Turn<'_, I>, burst: Burst<B>) {
-        let config = Arc::clone(&self.output.config);
+        let config = self.config;
         let egress_ips = turn.policies.egress_ips();
-        let usual = |p: &mut B| classify::from_external::<USUAL>(p.data(), &config, egress_ips);
-        let any = |p: &mut B| classify::from_external::<ANY>(p.data(), &config, egress_ips);
+        let usual = |p: &mut B| classify::from_external::<USUAL>(p.data(), config, egress_ips);
+        let any = |p: &mut B| classify::from_external::<ANY>(p.data(), config, egress_ips);
         let mut flows = Flows { packets: Burst::new(), known: ArrayVec::new() };
         self.classify(turn, Side::External, burst, usual, any, &mut flows);
         self.locate(&mut flows);

@@ -1,0 +1,222 @@
+//! A turn of the loop allocates nothing, whatever its packets are: counted by an allocator that counts.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+
+mod harness;
+
+use allocation_counter::measure;
+use gateway::{
+    datapath::memory_io::{MemoryIo, MemoryPacket},
+    nat::Tick,
+    verdict::Side::{self, External, Tunnel},
+};
+use harness::*;
+use std::sync::Arc;
+
+struct Loop {
+    parts: Parts<MemoryPacket>,
+    io: MemoryIo,
+    now: Tick,
+}
+
+impl Loop {
+    /// A worker that knows its neighbours and has a TCP and a UDP session, both answered.
+    fn new(max_sessions: u32) -> Self {
+        let parts = Parts::new(Setup { max_sessions, ..Setup::default() });
+        let mut looped = Loop { parts, io: MemoryIo::with_buffers(512), now: Tick::from_secs(100) };
+        looped.io.receive(External, &request(ROUTER, ROUTER_MAC, EXTERNAL, EXTERNAL_MAC));
+        looped.io.receive(Tunnel, &request(NODE, NODE_MAC, VTEP, TUNNEL_MAC));
+        // The announcements of the first seconds are not what is looked at here.
+        for _ in 0..20 {
+            looped.turn();
+            looped.now = looped.now.plus_millis(1000);
+        }
+        looped
+    }
+
+    /// Turns until nothing arrives, counted; returns what was sent to each side.
+    fn turn(&mut self) -> (u64, [Vec<Vec<u8>>; 2]) {
+        let mut allocations = 0;
+        loop {
+            let counted = measure(|| {
+                self.parts.worker.poll_once(&mut self.io, self.now);
+            });
+            allocations += counted.count_total;
+            if !self.io.has_arriving() {
+                break;
+            }
+        }
+        let mut sent: [Vec<Vec<u8>>; 2] = Default::default();
+        for side in Side::ALL {
+            self.io.take_back(side, |frame| sent[side.index()].push(frame.to_vec()));
+        }
+        (allocations, sent)
+    }
+
+    fn check(&mut self, case: &str, side: Side, frames: &[Vec<u8>]) -> Vec<Vec<u8>> {
+        frames.iter().for_each(|frame| self.io.receive(side, frame));
+        let (allocations, [tunnel, external]) = self.turn();
+        assert_eq!(allocations, 0, "{case}");
+        match side {
+            Tunnel => external,
+            External => tunnel,
+        }
+    }
+}
+
+/// An ARP request, which tells the sender's MAC.
+fn request(from: std::net::Ipv4Addr, mac: [u8; 6], to: std::net::Ipv4Addr, us: [u8; 6]) -> Vec<u8> {
+    arp_frame(1, us, (mac, from), ([0; 6], to))
+}
+
+fn from_pod(inner: &[u8]) -> Vec<u8> {
+    tunnelled(NODE, POLICY, inner)
+}
+
+#[test]
+fn the_counter_counts() {
+    let counted = measure(|| {
+        std::hint::black_box(Vec::<u8>::with_capacity(100));
+    });
+    assert_eq!(counted.count_total, 1);
+}
+
+#[test]
+fn hits_and_new_sessions_of_every_protocol() {
+    let mut looped = Loop::new(10_000);
+    for round in ["new", "known"] {
+        let udp: Vec<_> =
+            (1..=200).map(|n| from_pod(&udp((POD, n), (REMOTE, 53), 64, b"?"))).collect();
+        let out = looped.check(&format!("{round} UDP flows"), Tunnel, &udp);
+        let seen = out.iter().map(|frame| Seen::of(frame));
+        let answers: Vec<_> = seen
+            .map(|s| from_router(&harness::udp((REMOTE, 53), (EGRESS, s.sport), 64, b"!")))
+            .collect();
+        assert_eq!(looped.check("answers", External, &answers).len(), 200);
+
+        let echoes: Vec<_> =
+            (1..=50).map(|id| from_pod(&echo(POD, REMOTE, true, id, 64))).collect();
+        let out = looped.check(&format!("{round} echo requests"), Tunnel, &echoes);
+        let replies: Vec<_> = out
+            .iter()
+            .map(|frame| from_router(&echo(REMOTE, EGRESS, false, Seen::of(frame).sport, 64)))
+            .collect();
+        assert_eq!(looped.check("echo replies", External, &replies).len(), 50);
+    }
+}
+
+#[test]
+fn the_life_of_a_tcp_connection() {
+    let mut looped = Loop::new(10_000);
+    let (pod, remote) = ((POD, 40_000), (REMOTE, 443));
+    let syn = from_pod(&tcp(pod, remote, SYN, Some(9000), b""));
+    let out = looped.check("SYN with an MSS to clamp", Tunnel, &[syn]);
+    let external = (EGRESS, Seen::of(&out[0]).sport);
+    let life: [(&str, Side, u8, &[u8]); 6] = [
+        ("SYN-ACK", External, SYN | ACK, b""),
+        ("ACK", Tunnel, ACK, b""),
+        ("data", Tunnel, ACK, b"GET /"),
+        ("FIN", External, FIN | ACK, b""),
+        ("the other FIN", Tunnel, FIN | ACK, b""),
+        ("RST", External, RST, b""),
+    ];
+    for (case, side, flags, payload) in life {
+        let frame = match side {
+            Tunnel => from_pod(&tcp(pod, remote, flags, None, payload)),
+            External => from_router(&tcp(remote, external, flags, None, payload)),
+        };
+        assert_eq!(looped.check(case, side, &[frame]).len(), 1, "{case}");
+    }
+}
+
+#[test]
+fn drops_and_errors_of_many_kinds() {
+    let mut looped = Loop::new(100);
+    let good = udp((POD, 1), (REMOTE, 53), 64, b"x");
+    let mut wrong_mac = from_pod(&good);
+    wrong_mac[5] ^= 1;
+    let in_tunnel = [
+        vec![0xff; 60],
+        vec![0; 9],
+        wrong_mac,
+        from_pod(&good)[..60].to_vec(),
+        tunnelled(NODE, 999, &good),
+        tunnelled([192, 0, 2, 77].into(), POLICY, &good),
+        from_pod(&udp(([10, 9, 9, 9].into(), 1), (REMOTE, 53), 64, b"x")),
+        from_pod(&tcp((POD, 9), (REMOTE, 80), ACK, None, b"late")),
+        from_pod(&ipv4(POD, REMOTE, 132, b"sctp-sctp-sctp")),
+        from_pod(&udp((POD, 1), (EGRESS, 53), 64, b"hairpin")),
+        from_pod(&udp((POD, 1), (REMOTE, 53), 1, b"last hop")),
+        tunnelled_with_checksum(NODE, POLICY, &good),
+    ];
+    looped.check("from the tunnel", Tunnel, &in_tunnel);
+    let from_world = [
+        from_router(&udp((REMOTE, 53), (EGRESS, 5), 64, b"nobody's")),
+        from_router(&udp((REMOTE, 53), ([203, 0, 113, 99].into(), 5), 64, b"not ours")),
+        from_router(&echo(REMOTE, EXTERNAL, true, 7, 64)),
+        from_router(&echo(REMOTE, EGRESS, true, 7, 64)),
+    ];
+    looped.check("from the world", External, &from_world);
+    let many: Vec<_> =
+        (1..=300).map(|n| from_pod(&udp((POD, n), (REMOTE, 53), 64, b"x"))).collect();
+    looped.check("more flows than the table holds", Tunnel, &many);
+    let dropped = Side::ALL.map(|side| {
+        let reasons = gateway::verdict::DropReason::ALL.iter();
+        reasons.filter(|reason| looped.parts.counters.drops(side, **reason) > 0).count()
+    });
+    assert!(dropped.iter().sum::<usize>() >= 12, "{dropped:?}");
+}
+
+#[test]
+fn unusual_headers() {
+    let mut looped = Loop::new(100);
+    let plain = udp((POD, 1), (REMOTE, 53), 64, b"options");
+    let with_options = ipv4_with(POD, REMOTE, 17, &plain[20..], |header| {
+        header.options = (&[1u8, 1, 1, 0][..]).try_into().unwrap();
+    });
+    assert_eq!(looped.check("IP options", Tunnel, &[from_pod(&with_options)]).len(), 1);
+}
+
+#[test]
+fn ageing_and_reloads() {
+    let mut looped = Loop::new(10_000);
+    let flows: Vec<_> = (1..=200)
+        .map(|n| from_pod(&udp((POD, n), (REMOTE, 80), 64, b"x")))
+        .chain((1..=200).map(|n| {
+            let inner = udp((POD_C, n), (REMOTE, 80), 64, b"x");
+            tunnelled(NODE2, POLICY_2, &inner)
+        }))
+        .collect();
+    looped.check("flows", Tunnel, &flows);
+    assert_eq!(looped.parts.worker.nat().sessions(), 400);
+    looped.parts.policies.store(Arc::new(policies(2, &[(POLICY, &[EGRESS], &[])])));
+    // The new snapshot's egress IPs are announced; the queue for that is the one thing that a reload
+    // may make larger.
+    looped.turn();
+    for _ in 0..20 {
+        looped.check("sweep", Tunnel, &[]);
+    }
+    assert_eq!(looped.parts.worker.nat().sessions(), 200);
+    looped.now = looped.now.plus_millis(31_000);
+    for _ in 0..20 {
+        looped.check("expiry", Tunnel, &[]);
+    }
+    assert_eq!(looped.parts.worker.nat().sessions(), 0);
+}
+
+#[test]
+fn a_neighbour_that_has_to_be_asked() {
+    let parts = Parts::new(Setup::default());
+    let now = Tick::from_secs(100);
+    let mut looped = Loop { parts, io: MemoryIo::with_buffers(64), now };
+    for _ in 0..20 {
+        looped.turn();
+        looped.now = looped.now.plus_millis(1000);
+    }
+    let flow = from_pod(&udp((POD, 1), (REMOTE, 53), 64, b"first"));
+    looped.check("waits for the router", Tunnel, &vec![flow; 20]);
+    let answer = arp_frame(2, EXTERNAL_MAC, (ROUTER_MAC, ROUTER), (EXTERNAL_MAC, EXTERNAL));
+    looped.io.receive(External, &answer);
+    let (allocations, [_, external]) = looped.turn();
+    assert_eq!((allocations, external.len()), (0, 16));
+}
