@@ -5,7 +5,7 @@
 //! real ports and allocates only what it allocates itself.
 
 use super::io::{Burst, PacketBuf, PacketIo, prefetch_headers};
-use crate::verdict::Side;
+use crate::{prefetch::prefetch, verdict::Side};
 use std::{cell::Cell, collections::VecDeque, ops::Range, rc::Rc};
 
 /// As DPDK's usual buffers: 128 bytes in front, 2048 behind.
@@ -193,6 +193,8 @@ impl PacketIo for MemoryIo {
     fn rx(&mut self, side: Side, burst: &mut Burst<MemoryPacket>) {
         let queue = &mut self.arriving[side.index()];
         let n = queue.len().min(burst.remaining_capacity());
+        // A driver has just written the bookkeeping of what it gives out.
+        queue.iter().take(n).for_each(|packet| prefetch(&packet.0.start));
         burst.extend(queue.drain(..n));
     }
 
