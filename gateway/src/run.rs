@@ -101,6 +101,7 @@ fn work<I: PacketIo>(
     stop: &AtomicBool,
 ) {
     let mut idle = Idle::new(mode);
+    worker.settle();
     while !stop.load(Ordering::Relaxed) {
         let now = Tick::from_millis(started.elapsed().as_millis() as u64);
         let received = worker.poll_once(&mut io, now);

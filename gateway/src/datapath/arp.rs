@@ -80,8 +80,9 @@ fn answers_for(
 /// that switches and neighbours learn at once where they are.
 #[derive(Debug)]
 pub struct Announcer {
-    /// Still to be announced in this round.
-    queue: Vec<(Side, Ipv4Addr)>,
+    /// What this round announces next: one of the three sets of addresses, and a place in it. `None`
+    /// between the rounds.
+    next: Option<(u8, usize)>,
     rounds_left: u8,
     next_round: Tick,
     /// What the last rounds announced.
@@ -96,12 +97,7 @@ const PER_TURN: usize = 8;
 
 impl Announcer {
     pub fn new() -> Self {
-        Announcer {
-            queue: Vec::new(),
-            rounds_left: 0,
-            next_round: Tick::default(),
-            generation: None,
-        }
+        Announcer { next: None, rounds_left: 0, next_round: Tick::default(), generation: None }
     }
 
     /// Sends the announcements that are due, a few per turn.
@@ -110,25 +106,46 @@ impl Announcer {
             self.generation = Some(turn.policies.generation());
             self.rounds_left = ROUNDS;
             self.next_round = turn.now;
+            self.next = None;
         }
-        if self.queue.is_empty() && self.rounds_left > 0 && turn.now >= self.next_round {
+        if self.next.is_none() && self.rounds_left > 0 && turn.now >= self.next_round {
             self.rounds_left -= 1;
             self.next_round = turn.now.plus_millis(ROUND_MILLIS);
-            self.fill_queue(&output.config, turn.policies);
+            self.next = Some((0, 0));
         }
         for _ in 0..PER_TURN {
-            let Some((side, address)) = self.queue.pop() else { return };
+            let next = self.next_address(&output.config, turn.policies);
+            let Some((side, address)) = next else { return };
             let mac = output.config.port(side).mac;
             let arp = ArpPacket::new(REQUEST, (mac, address), (MacAddress::default(), address));
             output.send_arp(turn, side, MacAddress::BROADCAST, arp);
         }
     }
 
-    fn fill_queue(&mut self, config: &DatapathConfig, policies: &PolicyTable) {
-        for side in Side::ALL {
-            self.queue.extend(config.own(side).iter().map(|address| (side, address)));
+    fn next_address(
+        &mut self,
+        config: &DatapathConfig,
+        policies: &PolicyTable,
+    ) -> Option<(Side, Ipv4Addr)> {
+        loop {
+            let (set, place) = self.next?;
+            let (side, addresses) = match set {
+                0 => (Side::Tunnel, config.own(Side::Tunnel)),
+                1 => (Side::External, config.own(Side::External)),
+                2 => (Side::External, policies.egress_ips()),
+                _ => {
+                    self.next = None;
+                    return None;
+                }
+            };
+            match addresses.at_or_after(place) {
+                Some((place, address)) => {
+                    self.next = Some((set, place + 1));
+                    return Some((side, address));
+                }
+                None => self.next = Some((set + 1, 0)),
+            }
         }
-        self.queue.extend(policies.egress_ips().iter().map(|address| (Side::External, address)));
     }
 }
 

@@ -6,7 +6,14 @@
 
 use super::io::{Burst, PacketBuf, PacketIo, prefetch_headers};
 use crate::{prefetch::prefetch, verdict::Side};
-use std::{cell::Cell, collections::VecDeque, ops::Range, rc::Rc};
+use std::{
+    collections::VecDeque,
+    ops::Range,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+};
 
 /// As DPDK's usual buffers: 128 bytes in front, 2048 behind.
 const HEADROOM: usize = 128;
@@ -17,7 +24,7 @@ const SIZE: usize = HEADROOM + 2048;
 struct Buffer {
     start: u16,
     contiguous: bool,
-    existing: Rc<Cell<usize>>,
+    existing: Arc<AtomicUsize>,
     // Not beside `start`: a load of both would wait for two stores.
     end: u16,
     bytes: Bytes,
@@ -34,7 +41,7 @@ impl std::fmt::Debug for Bytes {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        self.existing.set(self.existing.get() - 1);
+        self.existing.fetch_sub(1, Relaxed);
     }
 }
 
@@ -105,7 +112,7 @@ pub struct MemoryIo {
     sent: [Vec<MemoryPacket>; 2],
     free: Vec<MemoryPacket>,
     /// Buffers that exist, the free ones included.
-    existing: Rc<Cell<usize>>,
+    existing: Arc<AtomicUsize>,
     /// Packets that the pool can give out in all.
     pub pool: usize,
     /// Packets that each port takes before it says that it is full.
@@ -120,7 +127,7 @@ impl Default for MemoryIo {
             arriving: Default::default(),
             sent: Default::default(),
             free: Vec::new(),
-            existing: Rc::default(),
+            existing: Arc::default(),
             pool: usize::MAX,
             tx_room: usize::MAX,
             headroom: HEADROOM,
@@ -169,13 +176,13 @@ impl MemoryIo {
 
     /// Packets that are somewhere: arriving, sent, or held by the worker.
     pub fn in_use(&self) -> usize {
-        self.existing.get() - self.free.len()
+        self.existing.load(Relaxed) - self.free.len()
     }
 
     fn packet(&mut self, frame: &[u8], contiguous: bool) -> MemoryPacket {
         let mut packet = self.free.pop().unwrap_or_else(|| {
-            self.existing.set(self.existing.get() + 1);
-            let existing = Rc::clone(&self.existing);
+            self.existing.fetch_add(1, Relaxed);
+            let existing = Arc::clone(&self.existing);
             let bytes = Bytes([0; SIZE]);
             MemoryPacket(Box::new(Buffer { start: 0, contiguous, existing, end: 0, bytes }))
         });

@@ -62,6 +62,12 @@ impl<B: PacketBuf> Worker<B> {
         }
     }
 
+    /// To be called once on the thread that will run the loop: what the snapshot's cell keeps per thread
+    /// is allocated at its first use, which must not be a turn of the loop.
+    pub fn settle(&self) {
+        drop(self.policies.arc_swap().load_full());
+    }
+
     pub fn nat(&self) -> &Nat {
         &self.nat
     }

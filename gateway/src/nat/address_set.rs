@@ -35,6 +35,14 @@ impl AddressSet {
         self.len == 0
     }
 
+    /// The first member whose place is this or a later one, with its place: to go through a large set a
+    /// few members at a time.
+    pub fn at_or_after(&self, place: usize) -> Option<(usize, Ipv4Addr)> {
+        let places = self.places.iter().enumerate().skip(place);
+        let (place, address) = places.into_iter().find(|(_, address)| **address != 0)?;
+        Some((place, Ipv4Addr::from_bits(*address)))
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = Ipv4Addr> + '_ {
         self.places.iter().filter(|a| **a != 0).map(|a| Ipv4Addr::from_bits(*a))
     }
@@ -87,6 +95,9 @@ mod tests {
             }
             prop_assert!(!set.contains(Ipv4Addr::UNSPECIFIED));
             prop_assert_eq!(set.iter().count(), set.len());
+            let next = |(place, _): &(usize, Ipv4Addr)| set.at_or_after(place + 1);
+            let walked = std::iter::successors(set.at_or_after(0), next).map(|(_, address)| address);
+            prop_assert!(walked.eq(set.iter()));
         }
     }
 }

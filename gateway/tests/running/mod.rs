@@ -187,7 +187,7 @@ impl Running {
                     mss_limit: datapath.mss_limit(),
                     secret: [7; 32],
                 });
-                // Its buffers stay on the thread that made them.
+                // Made here, so that its table is near.
                 let mut worker =
                     Worker::new(datapath, nat.unwrap(), published, counters, questions);
                 tell.send(worker.nat().policy_sessions()).unwrap();
