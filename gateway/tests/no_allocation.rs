@@ -11,7 +11,10 @@ use gateway::{
     verdict::Side::{self, External, Tunnel},
 };
 use harness::*;
-use std::sync::Arc;
+use std::{
+    sync::{Arc, mpsc},
+    thread,
+};
 
 struct Loop {
     parts: Parts<MemoryPacket>,
@@ -215,20 +218,30 @@ fn a_reload_with_many_egress_ips() {
     assert_eq!(announced, egress.len() + 1, "each, and the port's own");
 }
 
+/// The policies come from another thread, as they do in the product, so that nothing of the snapshot's
+/// cell was used on this one before.
 #[test]
 fn the_first_reload_on_the_worker_s_own_thread() {
     let parts = Parts::<MemoryPacket>::new(Setup::default());
-    let (mut worker, published) = (parts.worker, parts.policies);
+    let (worker, published) = (parts.worker, parts.policies);
+    let (polled, wait_for_poll) = mpsc::channel();
+    let (reloaded, wait_for_reload) = mpsc::channel();
     let first_reload = move || {
+        let mut worker = worker;
         worker.settle();
         let mut io = MemoryIo::with_buffers(64);
         worker.poll_once(&mut io, Tick::from_secs(100));
-        published.store(Arc::new(usual_policies(2)));
+        polled.send(()).unwrap();
+        wait_for_reload.recv().unwrap();
         measure(|| {
             worker.poll_once(&mut io, Tick::from_secs(101));
         })
     };
-    assert_eq!(std::thread::spawn(first_reload).join().unwrap().count_total, 0);
+    let thread = thread::spawn(first_reload);
+    wait_for_poll.recv().unwrap();
+    published.store(Arc::new(usual_policies(2)));
+    reloaded.send(()).unwrap();
+    assert_eq!(thread.join().unwrap().count_total, 0);
 }
 
 #[test]
