@@ -48,7 +48,7 @@ type Tuple = (u32, u16, u32, u16, u32, u16, u16, u8);
 
 fn new_session<A: Numbered>(t: Tuple, now: u32) -> NewSession<A> {
     let (pod, sport, egress, external, remote, dport, tenant, protocol) = t;
-    let protocol = [Protocol::Tcp, Protocol::Udp, Protocol::Icmp][usize::from(protocol)];
+    let protocol = Protocol::ALL[usize::from(protocol)];
     NewSession {
         tenant,
         protocol,

@@ -65,18 +65,21 @@ pub(crate) fn new_sessions(suite: &mut Suite, world: &mut World) {
     let case = Case { bench: "new_session", flows, random: true, cold: false, bytes_per_session };
     let mut next = flows;
     suite.bursts(case, |times| {
-        for _ in 0..SPARE as usize / BURST / 4 {
-            for _ in 0..BURST {
-                world.receive_in2out(&Flow::number(next));
-                next = next.wrapping_add(1) % (1 << 24);
-                next = next.max(flows);
-            }
-            times.push(world.timed_turn());
-            world.take_back();
-        }
+        times.extend((0..SPARE as usize / BURST / 4).map(|_| open_burst(world, &mut next)));
         end_new_sessions(world);
     });
     assert_eq!(world.drops(), [], "all packets must open sessions");
+}
+
+/// A burst of first packets of flows from `next` on, none of them of the world's; the turn's cycles.
+fn open_burst(world: &mut World, next: &mut u32) -> u64 {
+    for _ in 0..BURST {
+        world.receive_in2out(&Flow::number(*next));
+        *next = ((*next + 1) % (1 << 24)).max(world.flows.len());
+    }
+    let cycles = world.timed_turn();
+    world.take_back();
+    cycles
 }
 
 /// Packets from the world that answer nothing: a scan.
@@ -98,14 +101,9 @@ pub(crate) fn expire(suite: &mut Suite, world: &mut World) {
     let case = Case { bench: "expire", flows, random: true, cold: false, bytes_per_session };
     let mut next = flows;
     suite.bursts(case, |times| {
-        for _ in 0..SPARE as usize / BURST / 4 {
-            for _ in 0..BURST {
-                world.receive_in2out(&Flow::number(next));
-                next = (next.wrapping_add(1) % (1 << 24)).max(flows);
-            }
-            world.timed_turn();
-            world.take_back();
-        }
+        (0..SPARE as usize / BURST / 4).for_each(|_| {
+            open_burst(world, &mut next);
+        });
         world.now = world.now.plus_millis(31_000);
         let (nat, now) = (world.worker.nat_mut(), world.now);
         while nat.sessions() > flows {

@@ -198,7 +198,7 @@ impl Index {
             .take(MAX_PROBES)
     }
 
-    /// Entries, and how many of them live in the n-th bucket of their walk. Looks at everything.
+    /// Entries that are there. Looks at everything.
     pub fn entries(&self) -> usize {
         self.buckets.iter().flat_map(|b| b.tags).filter(|tag| *tag != EMPTY).count()
     }

@@ -130,7 +130,7 @@ fn filter(query: &mut Query, policies: &PolicyTable) -> Result<SessionFilter, Ap
         None => None,
         Some(text) => {
             let named = |protocol: &Protocol| text.eq_ignore_ascii_case(protocol.label());
-            let protocol = [Protocol::Tcp, Protocol::Udp, Protocol::Icmp].into_iter().find(named);
+            let protocol = Protocol::ALL.into_iter().find(named);
             let unknown =
                 || ApiError::bad_request(format!("protocol={text}: TCP, UDP or ICMP is wanted"));
             Some(protocol.ok_or_else(unknown)?)
