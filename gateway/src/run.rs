@@ -20,13 +20,13 @@ use crate::{
     memory::Pages,
     nat::{Nat, NatConfig, TableMemory, Tick, Timeouts, timeouts::TimeoutSettings},
     verdict::Side,
+    wire::{Both, Each},
 };
 use anyhow::{Context, Result, bail};
 use std::{
     collections::BTreeSet,
     fs::{self, File},
     io::{self, Read},
-    net::{IpAddr, Ipv4Addr},
     path::Path,
     sync::{
         Arc,
@@ -216,15 +216,8 @@ fn explain(error: DpdkError) -> anyhow::Error {
 }
 
 fn load_policies(config: &Config) -> Result<PolicyStore> {
-    let v4 = |address| match address {
-        IpAddr::V4(address) => Some(address),
-        IpAddr::V6(_) => None,
-    };
-    let own: Vec<Ipv4Addr> = [&config.tunnel.port, &config.external.port]
-        .into_iter()
-        .flat_map(ConfiguredPort::own_addresses)
-        .filter_map(v4)
-        .collect();
+    let own = [&config.tunnel.port, &config.external.port];
+    let own = own.into_iter().flat_map(ConfiguredPort::own_addresses).collect();
     let state = StateDir::new(&config.policy.state_dir);
     let store = PolicyStore::new(&config.name, config.policy_limits(), own, state);
     let file = &config.policy.file;
@@ -286,17 +279,16 @@ fn start_ports(eal: &Eal, config: &Config) -> Result<[StartedPort; 2]> {
 fn datapath_config(config: &Config, ports: &[StartedPort; 2]) -> Result<DatapathConfig> {
     let port = |settings: &ConfiguredPort, started: &StartedPort| PortConfig {
         mac: started.handle.mac,
-        addresses: settings.addresses_v4.clone(),
-        gateways: settings.gateways_v4.clone(),
+        addresses: settings.addresses(),
+        gateways: settings.gateways().collect(),
         mtu: usize::from(settings.mtu),
         vlan: settings.vlan,
     };
     let tunnel = port(&config.tunnel.port, &ports[0]);
     let external = port(&config.external.port, &ports[1]);
     let errors_per_second = config.limits.icmp_errors_per_second;
-    DatapathConfig::new(tunnel, external, config.tunnel.vxlan_port, errors_per_second).map_err(
-        |NoAddress(side)| anyhow::anyhow!("ports.{side}.addresses: an IPv4 address is needed"),
-    )
+    DatapathConfig::new(tunnel, external, config.tunnel.vxlan_port, errors_per_second)
+        .map_err(|NoAddress(side)| anyhow::anyhow!("ports.{side}.addresses: an address is needed"))
 }
 
 /// One [`DpdkIo`] per worker, of a queue pair of each port.
@@ -316,10 +308,10 @@ fn new_worker<B: crate::datapath::PacketBuf>(
     policies: &PolicyStore,
 ) -> Result<(WorkerHandle, Worker<B>)> {
     let nat = NatConfig {
-        max_sessions: config.nat.max_sessions,
+        max_sessions: max_sessions(config),
         pages: if config.eal.hugepages { Pages::Huge } else { Pages::Transparent },
         timeouts: timeouts(config),
-        mss_limit: datapath.mss_limit(),
+        mss_limit: datapath.mss_limits(),
         secret: draw_secret().context("cannot draw a secret from /dev/urandom")?,
     };
     // Where the worker will run, so that its table is near.
@@ -342,6 +334,16 @@ fn new_worker<B: crate::datapath::PacketBuf>(
     let worker = Worker::new(datapath, nat, published, Arc::clone(&counters), receiver);
     let policy_sessions = worker.nat().policy_sessions();
     Ok((WorkerHandle { id, core, counters, policy_sessions, requests }, worker))
+}
+
+/// A family without egress prefixes has no sessions, and its table takes no memory.
+fn max_sessions(config: &Config) -> Each<u32> {
+    let most = config.nat.max_sessions;
+    let of_family = |is_empty: bool| if is_empty { 0 } else { most };
+    Both {
+        v4: of_family(config.external.egress_prefixes_v4.is_empty()),
+        v6: of_family(config.external.egress_prefixes_v6.is_empty()),
+    }
 }
 
 fn timeouts(config: &Config) -> Timeouts {

@@ -69,15 +69,23 @@ drop_reasons! {
     // The frame
     Truncated "truncated" "The frame ends before its headers or lengths say it should."
     MultiSegment "multi_segment" "The frame came in several buffers: it is larger than the port's buffers allow."
-    WrongMac "wrong_mac" "The frame is addressed to another MAC, or is a broadcast or multicast that is not ARP."
+    WrongMac "wrong_mac" "The frame is addressed to another MAC, or is a broadcast or multicast that is neither ARP nor Neighbor Discovery."
     WrongVlan "wrong_vlan" "The frame's VLAN is not the one that the port is configured for."
-    UnknownEthertype "unknown_ethertype" "Neither IPv4 nor ARP (IPv6 counts here while the data path is IPv4)."
+    UnknownEthertype "unknown_ethertype" "Neither IPv4, IPv6 nor ARP."
     ArpMalformed "arp_malformed" "An ARP packet that is not Ethernet/IPv4, or with a sender that cannot be one."
     ArpNotForUs "arp_not_for_us" "An ARP packet that neither asks for an address of ours nor answers a question of ours."
+    NdMalformed "nd_malformed" "A Neighbor Discovery message that RFC 4861 section 7.1 wants discarded: hop limit, checksum, length, options."
+    NdNotForUs "nd_not_for_us" "A Neighbor Discovery message that neither asks for an address of ours nor answers a question of ours."
 
     // IPv4, outer or inner
     Ipv4Malformed "ipv4_malformed" "The IPv4 header's version, header length or total length is wrong."
     Ipv4Checksum "ipv4_checksum" "The IPv4 header checksum is wrong."
+
+    // IPv6, outer or inner
+    Ipv6Malformed "ipv6_malformed" "The IPv6 header's version or payload length is wrong, or an extension header reaches beyond the packet."
+    Ipv6Extensions "ipv6_extensions" "More than eight IPv6 extension headers, or a routing header that has segments left (or is of type 0: RFC 5095)."
+
+    // IP, outer or inner
     NotOurAddress "not_our_address" "The destination is neither an address of the port nor an egress IP of this gateway."
     NoService "no_service" "The packet is for an address of the gateway, and nothing answers that protocol or l4_port there."
 
@@ -99,17 +107,17 @@ drop_reasons! {
     Hairpin "hairpin" "A pod's packet for an egress IP of this same gateway."
     TtlExpired "ttl_expired" "The TTL ran out at the gateway; Time Exceeded is sent within its rate limit."
     TcpNoSession "tcp_no_session" "TCP in mid-stream from a pod, and no session: only a SYN opens one."
-    NoEgressIp "no_egress_ip" "The policy has no egress IP here that takes new sessions."
+    NoEgressIp "no_egress_ip" "The policy has no egress IP of the packet's address family here that takes new sessions."
     L4PortsExhausted "l4_ports_exhausted" "No free l4_port was found for this egress IP, remote endpoint and protocol."
     SessionsFull "sessions_full" "The worker's session table is full: raise nat.max_sessions."
     NoSession "no_session" "A packet for an egress IP that belongs to no session."
     SessionCut "session_cut" "The policy or the egress IP of the packet's session was removed."
 
     // The way out
-    TooBig "too_big" "The packet does not fit the output port's MTU (VXLAN takes 50 bytes on the tunnel port)."
+    TooBig "too_big" "The packet does not fit the output port's MTU (VXLAN takes 50 bytes on the tunnel port, 70 over IPv6)."
     NoNextHop "no_next_hop" "The destination is not on-link and the port has no gateway."
     NeighbourQueueFull "neighbour_queue_full" "The next hop's MAC is being resolved and its few waiting places are taken."
-    NeighbourUnresolved "neighbour_unresolved" "The next hop did not answer ARP."
+    NeighbourUnresolved "neighbour_unresolved" "The next hop did not answer ARP or Neighbor Solicitation."
     PolicyChanged "policy_changed" "The policies changed while the packet waited for its next hop's MAC."
     EgressGuard "egress_guard" "The last check before the external port: the source is not an address of ours. Alert on any."
     NoHeadroom "no_headroom" "The buffer has no room in front for the tunnel headers."

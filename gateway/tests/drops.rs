@@ -92,8 +92,8 @@ fn cases() -> Vec<Case> {
         frame("broadcast IPv4", R::WrongMac, External, ethernet([0xff; 6], ROUTER_MAC, 0x0800, &good())),
         frame("multicast of a switch", R::WrongMac, Tunnel, ethernet([1, 0x80, 0xc2, 0, 0, 0], ROUTER_MAC, 0x88cc, &good())),
         frame("a VLAN tag on an untagged port", R::WrongVlan, External, ethernet(EXTERNAL_MAC, ROUTER_MAC, 0x8100, &[0, 7, 8, 0, 0x45])),
-        frame("IPv6", R::UnknownEthertype, External, ethernet(EXTERNAL_MAC, ROUTER_MAC, 0x86dd, &[0x60; 40])),
-        frame("IPv6 in the tunnel", R::UnknownEthertype, Tunnel, vxlan(&|p| (p[20], p[21]) = (0x86, 0xdd))),
+        frame("LLDP", R::UnknownEthertype, External, ethernet(EXTERNAL_MAC, ROUTER_MAC, 0x88cc, &[0x60; 40])),
+        frame("LLDP in the tunnel", R::UnknownEthertype, Tunnel, vxlan(&|p| (p[20], p[21]) = (0x88, 0xcc))),
         frame("a VLAN tag in the tunnel", R::UnknownEthertype, Tunnel, vxlan(&|p| { p.splice(20..20, [0x81, 0, 0, 7]); })),
         frame("ARP for InfiniBand", R::ArpMalformed, External, arp(&|f| f[15] = 32)),
         frame("ARP of a multicast sender", R::ArpMalformed, External, arp(&|f| f[22] = 1)),
@@ -262,7 +262,7 @@ fn the_guard_lets_only_our_own_sources_out() {
     use gateway::datapath::guard;
     let bench = Bench::new();
     let table = usual_policies(1);
-    let check = |frame: &[u8]| guard::check(frame, &bench.config, table.egress_ips());
+    let check = |frame: &[u8]| guard::check(frame, &bench.config, &table);
     let ether = |packet: &[u8]| ethernet(ROUTER_MAC, EXTERNAL_MAC, 0x0800, packet);
     let arp = |sender| arp_frame(1, [0xff; 6], (EXTERNAL_MAC, sender), ([0; 6], ROUTER));
     for (description, frame) in [

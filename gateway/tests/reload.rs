@@ -68,13 +68,14 @@ fn silent_sessions_of_a_removed_policy_are_swept() {
 fn a_node_that_is_removed_loses_its_sessions() {
     let mut bench = Bench::new();
     bench.open_udp(4000, (REMOTE, 53));
-    let entry = gateway::nat::policy_table::PolicyEntry {
-        name: "p".into(),
-        egress_ips: vec![EGRESS],
-        draining_ips: vec![],
-    };
-    let table =
-        gateway::nat::PolicyTable::new(2, [(POLICY, entry)].into(), Default::default(), vec![]);
+    let entry = gateway::nat::policy_table::PolicyEntry::new("p", &[EGRESS.into()], &[]);
+    let table = gateway::nat::PolicyTable::new(
+        2,
+        [(POLICY, entry)].into(),
+        Default::default(),
+        vec![],
+        Default::default(),
+    );
     bench.publish(table);
     assert_eq!(source_of(&mut bench, POLICY), None);
     assert_eq!(bench.dropped(DropReason::UnknownNode), 1);
@@ -116,10 +117,16 @@ fn answers_follow_the_pod_to_another_node() {
     for vtep in [NODE, NODE2] {
         let source_cidrs = vec!["10.244.0.0/16".parse().unwrap()];
         let entry = gateway::nat::policy_table::NodeEntry { name: "node".into(), source_cidrs };
-        nodes.insert(vtep, entry);
+        nodes.insert(vtep.into(), entry);
     }
     let policy = usual_policies(2).policy(POLICY).unwrap().clone();
-    bench.publish(gateway::nat::PolicyTable::new(2, [(POLICY, policy)].into(), nodes, vec![]));
+    bench.publish(gateway::nat::PolicyTable::new(
+        2,
+        [(POLICY, policy)].into(),
+        nodes,
+        vec![],
+        Default::default(),
+    ));
     assert_eq!(bench.pod_sends(&tunnelled(NODE2, POLICY, &packet)).len(), 1);
     Seen::in_tunnel(&bench.world_sends(&answer)[0], NODE2);
 }

@@ -21,17 +21,17 @@ use std::{
 
 /// An address of either family by number.
 trait Numbered: Address {
-    fn number(n: u32) -> Self;
+    fn numbered(n: u32) -> Self;
 }
 
 impl Numbered for Ipv4Addr {
-    fn number(n: u32) -> Self {
+    fn numbered(n: u32) -> Self {
         Ipv4Addr::from_bits(0x0a00_0001 + n)
     }
 }
 
 impl Numbered for Ipv6Addr {
-    fn number(n: u32) -> Self {
+    fn numbered(n: u32) -> Self {
         // The upper half differs too, so that no word of the key goes unused.
         Ipv6Addr::from_bits(0xfd00 << 112 | u128::from(n % 7) << 64 | u128::from(n))
     }
@@ -52,12 +52,12 @@ fn new_session<A: Numbered>(t: Tuple, now: u32) -> NewSession<A> {
     NewSession {
         tenant,
         protocol,
-        internal: InternalEndpoint(Endpoint::new(A::number(pod), sport)),
-        external: ExternalEndpoint(Endpoint::new(A::number(1_000_000 + egress), external)),
-        remote: RemoteEndpoint(Endpoint::new(A::number(2_000_000 + remote), dport)),
+        internal: InternalEndpoint(Endpoint::new(A::numbered(pod), sport)),
+        external: ExternalEndpoint(Endpoint::new(A::numbered(1_000_000 + egress), external)),
+        remote: RemoteEndpoint(Endpoint::new(A::numbered(2_000_000 + remote), dport)),
         state: SessionState::UdpUnreplied,
         policy: 1,
-        vtep: Ipv4Addr::LOCALHOST,
+        vtep: Ipv4Addr::LOCALHOST.into(),
         epoch: 0,
         now,
     }

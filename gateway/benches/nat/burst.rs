@@ -4,7 +4,6 @@ use crate::{
     suite::{Case, Suite},
     world::{BUFFERS, BURST, Flow, Flows, SPARE, World, mix},
 };
-use gateway::nat::SessionId;
 use std::hint::black_box;
 
 /// Which flow the next packet is of.
@@ -120,7 +119,7 @@ fn end_new_sessions(world: &mut World) {
     let flows = world.flows.len();
     let nat = world.worker.nat_mut();
     for id in flows..flows + SPARE {
-        nat.flush(SessionId(id));
+        nat.flush(id);
     }
     assert_eq!(nat.sessions(), flows);
 }

@@ -7,7 +7,7 @@ use crate::{
 };
 use arrayvec::ArrayVec;
 use gateway::{
-    datapath::classify::{self, USUAL},
+    datapath::classify,
     memory::Pages,
     nat::{
         Direction, Endpoint, ExternalEndpoint, FlowPacket, Guess, InternalEndpoint, Lookup,
@@ -34,7 +34,7 @@ pub(crate) fn parse_and_rewrite(suite: &mut Suite, world: &mut World) {
             for burst in frames[..count].chunks_exact_mut(BURST) {
                 let start = cycles();
                 for frame in burst {
-                    let parsed = classify::from_tunnel::<USUAL>(black_box(frame), config);
+                    let parsed = classify::from_tunnel(black_box(frame), config);
                     let _ = black_box(parsed);
                 }
                 times.push(cycles() - start);
@@ -43,16 +43,22 @@ pub(crate) fn parse_and_rewrite(suite: &mut Suite, world: &mut World) {
         let case = Case { bench: "rewrite", ..case };
         let policies = world.policies.load_full();
         let (nat, now) = (world.worker.nat_mut(), world.now);
-        let parsed = classify::from_tunnel::<USUAL>(&mut frames[0].clone(), config);
+        let parsed = classify::from_tunnel(&mut frames[0].clone(), config);
         let input: In2out = parsed.expect("a good frame");
-        let mut lookup: Lookup = nat.look_up(Direction::In2out, input.key());
-        nat.locate(Direction::In2out, &mut lookup);
+        let mut lookup: Lookup = nat.of::<Ipv4Addr>().look_up(Direction::In2out, input.key());
+        nat.of::<Ipv4Addr>().locate(Direction::In2out, &mut lookup);
         let original = frames[0].clone();
         suite.bursts(case, |times| {
             for burst in frames[..count].chunks_exact_mut(BURST) {
                 let start = cycles();
                 for frame in burst.iter_mut() {
-                    let done = nat.in2out(black_box(frame), &input, lookup, &policies, now);
+                    let done = nat.of_mut::<Ipv4Addr>().in2out(
+                        black_box(frame),
+                        &input,
+                        lookup,
+                        &policies,
+                        now,
+                    );
                     debug_assert!(done.is_ok());
                 }
                 times.push(cycles() - start);
@@ -119,7 +125,7 @@ fn new_session(i: u32) -> NewSession {
         remote: RemoteEndpoint(key.remote().0),
         state: SessionState::UdpReplied,
         policy: 1,
-        vtep: Ipv4Addr::LOCALHOST,
+        vtep: Ipv4Addr::LOCALHOST.into(),
         epoch: 0,
         now: 1,
     }

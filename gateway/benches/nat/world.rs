@@ -12,13 +12,13 @@ use gateway::{
     memory::Pages,
     nat::{
         Endpoint, FlowKey, InternalEndpoint, Nat, NatConfig, PolicyTable, Protocol, RemoteEndpoint,
-        Tick, Timeouts,
+        Tick, Timeouts, VtepNumbers,
         policy_table::{NodeEntry, PolicyEntry},
         timeouts::TimeoutSettings,
     },
     tsc::cycles,
     verdict::{DropReason, Side},
-    wire::MacAddress,
+    wire::{Both, MacAddress},
 };
 use std::{collections::HashMap, net::Ipv4Addr, sync::Arc};
 
@@ -150,17 +150,17 @@ impl World {
             vlan: 0,
         };
         let tunnel = port(TUNNEL_MAC, "192.0.2.200/24", vec![]);
-        let external = port(EXTERNAL_MAC, "203.0.113.2/24", vec![ROUTER]);
+        let external = port(EXTERNAL_MAC, "203.0.113.2/24", vec![ROUTER.into()]);
         let config = DatapathConfig::new(tunnel, external, VXLAN_PORT, 1000).expect("a config");
         let nat = Nat::new(&NatConfig {
-            max_sessions: flows.len() + SPARE,
+            max_sessions: Both { v4: flows.len() + SPARE, v6: 0 },
             pages: Pages::Huge,
             // Once answered they stay, whatever the clock does while something else is measured.
             timeouts: Timeouts::new(&TimeoutSettings {
                 udp: 1_000_000,
                 ..TimeoutSettings::default()
             }),
-            mss_limit: config.mss_limit(),
+            mss_limit: config.mss_limits(),
             secret: [7; 32],
         });
         let (counters, config) = (Arc::new(WorkerCounters::default()), Arc::new(config));
@@ -307,16 +307,16 @@ impl World {
 }
 
 fn policies() -> PolicyTable {
-    let egress_ips = (16..32).map(|i| Ipv4Addr::new(203, 0, 113, i)).collect();
-    let policy = PolicyEntry { name: "bench".into(), egress_ips, draining_ips: vec![] };
+    let egress_ips: Vec<_> = (16..32).map(|i| Ipv4Addr::new(203, 0, 113, i).into()).collect();
+    let policy = PolicyEntry::new("bench", &egress_ips, &[]);
     let nodes: HashMap<_, _> = (0..NODES)
         .map(|n| {
             let source_cidrs = vec!["10.0.0.0/8".parse().expect("a prefix")];
             let node = NodeEntry { name: format!("node{n}"), source_cidrs };
-            (Ipv4Addr::from_bits(0xc000_0201 + n), node)
+            (Ipv4Addr::from_bits(0xc000_0201 + n).into(), node)
         })
         .collect();
-    PolicyTable::new(1, [(POLICY, policy)].into(), nodes, vec![VTEP])
+    PolicyTable::new(1, [(POLICY, policy)].into(), nodes, vec![VTEP.into()], VtepNumbers::default())
 }
 
 fn ethernet(to: [u8; 6], ethertype: u16) -> Vec<u8> {

@@ -13,7 +13,7 @@ use gateway::control::{
 };
 use hyper::{Method, body::Bytes};
 use serde::Deserialize;
-use std::{fmt::Display, net::Ipv4Addr};
+use std::{fmt::Display, net::IpAddr};
 
 /// Sessions that are shown when nobody says how many: a table of a million is no help.
 const LIMIT: usize = 1000;
@@ -52,16 +52,16 @@ enum SessionsCommand {
 struct Filter {
     /// The pod's address
     #[arg(long, global = true, value_name = "IP")]
-    src: Option<Ipv4Addr>,
+    src: Option<IpAddr>,
     /// The far end's address
     #[arg(long, global = true, value_name = "IP")]
-    dst: Option<Ipv4Addr>,
+    dst: Option<IpAddr>,
     /// The name of the policy
     #[arg(long, global = true, value_name = "NAME", value_parser = policy_name)]
     policy: Option<String>,
     /// The egress IP
     #[arg(long, global = true, value_name = "IP")]
-    egress_ip: Option<Ipv4Addr>,
+    egress_ip: Option<IpAddr>,
     #[arg(long, global = true, value_enum, ignore_case = true)]
     protocol: Option<Protocol>,
 }

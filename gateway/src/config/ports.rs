@@ -47,6 +47,11 @@ impl PortConfig {
         v4.chain(self.addresses_v6.iter().map(|net| IpAddr::V6(net.addr())))
     }
 
+    /// Each of its addresses with the prefix that is on-link, IPv4 first.
+    pub fn addresses(&self) -> Vec<IpNet> {
+        self.on_link().collect()
+    }
+
     /// Its next hops, IPv4 first.
     pub fn gateways(&self) -> impl Iterator<Item = IpAddr> {
         let v4 = self.gateways_v4.iter().copied().map(IpAddr::V4);

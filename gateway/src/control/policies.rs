@@ -15,7 +15,6 @@ use crate::{
     },
 };
 use arc_swap::ArcSwap;
-use ipnet::IpNet;
 use policy::{
     Format, GatewayLimits, GatewayPolicies, LoadError, PolicyError, PolicySet, Warning,
     compile_gateway,
@@ -23,7 +22,7 @@ use policy::{
 use std::{
     collections::{BTreeMap, HashMap},
     io,
-    net::{IpAddr, Ipv4Addr},
+    net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -33,7 +32,7 @@ use std::{
 pub struct PolicyStore {
     gateway: String,
     limits: GatewayLimits,
-    own_addresses: Vec<Ipv4Addr>,
+    own_addresses: Vec<IpAddr>,
     state: StateDir,
     published: Arc<ArcSwap<PolicyTable>>,
     /// Locked for the whole of an `apply`: writers come one after the other.
@@ -93,7 +92,7 @@ impl PolicyStore {
     pub fn new(
         gateway: impl Into<String>,
         limits: GatewayLimits,
-        own_addresses: Vec<Ipv4Addr>,
+        own_addresses: Vec<IpAddr>,
         state: StateDir,
     ) -> Self {
         PolicyStore {
@@ -194,43 +193,25 @@ impl PolicyStore {
         Ok((set, warnings, compiled))
     }
 
-    /// The form that the data path asks. It is IPv4, so IPv6 addresses stay out of it.
+    /// The form that the data path asks.
     fn table(&self, generation: u64, compiled: &GatewayPolicies) -> PolicyTable {
         let policies = compiled.policies.iter().map(|policy| {
-            let entry = PolicyEntry {
-                name: policy.name.clone(),
-                egress_ips: v4(&policy.egress_ips),
-                draining_ips: v4(&policy.draining_ips),
-            };
-            (policy.id.get(), entry)
+            let (egress_ips, draining_ips) = (&policy.egress_ips, &policy.draining_ips);
+            (policy.id.get(), PolicyEntry::new(&policy.name, egress_ips, draining_ips))
         });
-        let nodes = compiled.nodes.iter().filter_map(|node| {
-            let IpAddr::V4(vtep) = node.tunnel_address else { return None };
-            let source_cidrs = node.source_cidrs.iter().filter_map(|cidr| match cidr {
-                IpNet::V4(cidr) => Some(*cidr),
-                IpNet::V6(_) => None,
-            });
-            Some((
-                vtep,
-                NodeEntry { name: node.name.clone(), source_cidrs: source_cidrs.collect() },
-            ))
+        let nodes = compiled.nodes.iter().map(|node| {
+            let (name, source_cidrs) = (node.name.clone(), node.source_cidrs.clone());
+            (node.tunnel_address, NodeEntry { name, source_cidrs })
         });
         let own = self.own_addresses.clone();
-        PolicyTable::new(generation, policies.collect(), nodes.collect(), own)
+        let vtep_numbers = self.published.load().vtep_numbers().clone();
+        PolicyTable::new(generation, policies.collect(), nodes.collect(), own, vtep_numbers)
     }
 
     fn lock(&self) -> MutexGuard<'_, Accepted> {
         // What it guards is replaced whole, so a panic elsewhere cannot have left it half written.
         self.accepted.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn v4(addresses: &[IpAddr]) -> Vec<Ipv4Addr> {
-    let v4 = |address: &IpAddr| match address {
-        IpAddr::V4(address) => Some(*address),
-        IpAddr::V6(_) => None,
-    };
-    addresses.iter().filter_map(v4).collect()
 }
 
 /// Names of the policies that were added, changed, removed, each sorted.

@@ -1,20 +1,27 @@
 //! What is this frame? Called by the worker for each frame of a burst, before anything is looked up.
+//!
+//! Each side has two readers. The first knows the usual layout of headers alone: neither a VLAN tag nor
+//! IPv6 nor IP options. Then all offsets are constants, and the compiler removes the arithmetic and most
+//! bounds checks. What it finds [`Other::Unusual`] goes to the second, which knows all.
 
 use super::{
     config::DatapathConfig,
     tunnel::{self, Decapsulated, INNER_L3},
 };
 use crate::{
-    nat::{AddressSet, in2out::In2out, out2in::Out2in},
+    nat::{PolicyTable, Vtep, in2out::In2out, out2in::Out2in},
     verdict::{DropReason, Side},
     wire::{
-        Header, MacAddress,
-        ethernet::{ETHERNET_LEN, ETHERTYPE_ARP, ETHERTYPE_IPV4},
+        Address, Header, MacAddress,
+        ethernet::{ETHERNET_LEN, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6},
+        icmpv6,
         ipv4::{IPV4_LEN, PROTOCOL_ICMP, PROTOCOL_UDP},
-        parse::{self, Ipv4Packet},
+        ipv6::PROTOCOL_ICMPV6,
+        parse::{self, IpPacket, Link, Transport},
         udp::UdpHeader,
     },
 };
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// A frame that is no packet of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +29,7 @@ pub enum Other {
     Drop(DropReason),
     /// For the gateway itself: see [`local`].
     Local,
-    /// Its headers are not where [`USUAL`] wants them: to be looked at again with [`ANY`].
+    /// Its headers are not where the reader of usual frames wants them.
     Unusual,
 }
 
@@ -35,22 +42,111 @@ impl From<DropReason> for Other {
     }
 }
 
-/// Which layouts of headers are understood. Nearly all frames have neither a VLAN tag nor IP options:
-/// then all offsets are constants, and the compiler removes the arithmetic and most bounds checks.
-pub const USUAL: bool = true;
-pub const ANY: bool = false;
+/// A packet of either family.
+#[derive(Clone, Copy, Debug)]
+pub enum Either<V4, V6> {
+    V4(V4),
+    V6(V6),
+}
 
-/// A frame that arrived at the tunnel port. An ECN mark of the outer packet is carried inwards.
+pub type AnyIn2out = Either<In2out<Ipv4Addr>, In2out<Ipv6Addr>>;
+pub type AnyOut2in = Either<Out2in<Ipv4Addr>, Out2in<Ipv6Addr>>;
+
+/// The first byte of an IPv4 header without options: version 4, five words of header.
+const NO_OPTIONS: u8 = 0x45;
+/// Where L4 begins behind `l3` in a usual frame.
+const USUAL_L4: usize = ETHERNET_LEN + IPV4_LEN;
+
+/// A usual frame that arrived at the tunnel port: IPv4 in IPv4. An ECN mark of the outer packet is
+/// carried inwards.
 #[inline(always)]
-pub fn from_tunnel<const LAYOUT: bool>(
+pub fn from_tunnel(frame: &mut [u8], config: &DatapathConfig) -> Result<In2out, Other> {
+    const INNER: usize = USUAL_L4 + INNER_L3;
+    usual_link(frame, config, Side::Tunnel)?;
+    let outer = usual_ipv4(frame, ETHERNET_LEN)?;
+    let Decapsulated { vni, ethertype, end } = outer_udp(frame, config, &outer, USUAL_L4)?;
+    if ethertype != ETHERTYPE_IPV4 {
+        return Err(Other::Unusual);
+    }
+    let inner = usual_ipv4(&frame[..end], INNER)?;
+    inner_packet(frame, inner, INNER + IPV4_LEN, (vni, outer.source.into(), outer.dscp_ecn))
+}
+
+/// Any frame that arrived at the tunnel port.
+#[inline(never)]
+pub fn any_from_tunnel(
     frame: &mut [u8],
     config: &DatapathConfig,
-) -> Result<In2out, Other> {
-    let l3 = l3::<LAYOUT>(frame, config, Side::Tunnel)?;
-    let outer = ipv4::<LAYOUT>(frame, l3)?;
+    policies: &PolicyTable,
+) -> Result<AnyIn2out, Other> {
+    let link = link(frame, config, Side::Tunnel)?;
+    let (tunnel, inner_l3, vtep, dscp_ecn) = match link.ethertype {
+        ETHERTYPE_IPV4 => {
+            let outer = parse::ipv4(frame, link.l3())?;
+            let tunnel = outer_udp(frame, config, &outer, outer.l4())?;
+            (tunnel, outer.l4() + INNER_L3, Some(outer.source.into()), outer.dscp_ecn)
+        }
+        _ => {
+            let outer = parse::ipv6(frame, link.l3())?;
+            let tunnel = outer_udp(frame, config, &outer, outer.l4())?;
+            let vtep = policies.vtep_v6(outer.source);
+            (tunnel, outer.l4() + INNER_L3, vtep, outer.dscp_ecn)
+        }
+    };
+    let Decapsulated { vni, ethertype, end } = tunnel;
+    let from = (vni, vtep.ok_or(DropReason::UnknownNode)?, dscp_ecn);
+    match ethertype {
+        ETHERTYPE_IPV4 => {
+            let inner = parse::ipv4(&frame[..end], inner_l3)?;
+            inner_packet(frame, inner, inner.l4(), from).map(Either::V4)
+        }
+        _ => {
+            let inner = parse::ipv6(&frame[..end], inner_l3)?;
+            inner_packet(frame, inner, inner.l4(), from).map(Either::V6)
+        }
+    }
+}
+
+/// A usual frame that arrived at the external port.
+#[inline(always)]
+pub fn from_external(
+    frame: &[u8],
+    config: &DatapathConfig,
+    policies: &PolicyTable,
+) -> Result<Out2in, Other> {
+    usual_link(frame, config, Side::External)?;
+    let packet = usual_ipv4(frame, ETHERNET_LEN)?;
+    external_packet(frame, config, policies, &packet, USUAL_L4)
+}
+
+/// Any frame that arrived at the external port.
+#[inline(never)]
+pub fn any_from_external(
+    frame: &[u8],
+    config: &DatapathConfig,
+    policies: &PolicyTable,
+) -> Result<AnyOut2in, Other> {
+    let link = link(frame, config, Side::External)?;
+    if link.ethertype == ETHERTYPE_IPV4 {
+        let packet = parse::ipv4(frame, link.l3())?;
+        external_packet(frame, config, policies, &packet, packet.l4()).map(Either::V4)
+    } else {
+        let packet = parse::ipv6(frame, link.l3())?;
+        external_packet(frame, config, policies, &packet, packet.l4()).map(Either::V6)
+    }
+}
+
+/// The outer packet's way to the inner frame.
+#[inline(always)]
+fn outer_udp<A: Address>(
+    frame: &[u8],
+    config: &DatapathConfig,
+    outer: &IpPacket<A>,
+    l4: usize,
+) -> Result<Decapsulated, Other> {
     // Nodes send to the VTEP; any other address of the port answers to ping alone.
-    let ours =
-        outer.destination == config.vtep() || config.own(Side::Tunnel).contains(outer.destination);
+    let destination = outer.destination;
+    let ours = config.vtep() == Some(destination) || config.own(Side::Tunnel).contains(destination);
     if !ours {
         return Err(DropReason::NotOurAddress.into());
     }
@@ -60,51 +156,90 @@ pub fn from_tunnel<const LAYOUT: bool>(
     if outer.protocol != PROTOCOL_UDP {
         return Err(Other::Local);
     }
-    let l4 = l4::<LAYOUT>(&outer, l3);
     let udp = *UdpHeader::at(&frame[..outer.end()], l4).ok_or(DropReason::Truncated)?;
     if udp.destination.get() != config.vxlan_port {
         return Err(DropReason::NoService.into());
     }
-    let Decapsulated { vni, end } = tunnel::decapsulate(frame, &outer, l4, &udp)?;
-    let inner_l3 = l4 + INNER_L3;
-    let mut inner = ipv4::<LAYOUT>(&frame[..end], inner_l3)?;
-    tunnel::carry_ecn(frame, &mut inner, outer.dscp_ecn)?;
-    let transport = parse::transport(frame, &inner, self::l4::<LAYOUT>(&inner, inner_l3))?;
-    Ok(In2out::new(&inner, &transport, vni, outer.source)?)
+    Ok(tunnel::decapsulate(frame, outer, l4, &udp)?)
 }
 
-/// A frame that arrived at the external port.
+/// The inner packet, whose L4 header is at `l4`; with VNI, VTEP and DSCP/ECN of the outer one.
 #[inline(always)]
-pub fn from_external<const LAYOUT: bool>(
+fn inner_packet<A: Address>(
+    frame: &mut [u8],
+    mut inner: IpPacket<A>,
+    l4: usize,
+    (vni, vtep, outer_dscp_ecn): (u32, Vtep, u8),
+) -> Result<In2out<A>, Other> {
+    tunnel::carry_ecn(frame, &mut inner, outer_dscp_ecn)?;
+    let transport = parse::transport(frame, &inner, l4)?;
+    Ok(In2out::new(&inner, &transport, vni, vtep)?)
+}
+
+#[inline(always)]
+fn external_packet<A: Address>(
     frame: &[u8],
     config: &DatapathConfig,
-    egress_ips: &AddressSet,
-) -> Result<Out2in, Other> {
-    let l3 = l3::<LAYOUT>(frame, config, Side::External)?;
-    let packet = ipv4::<LAYOUT>(frame, l3)?;
-    if !egress_ips.contains(packet.destination) {
+    policies: &PolicyTable,
+    packet: &IpPacket<A>,
+    l4: usize,
+) -> Result<Out2in<A>, Other> {
+    if !policies.egress_ips().contains(packet.destination) {
         let ours = config.own(Side::External).contains(packet.destination);
         return Err(if ours { Other::Local } else { DropReason::NotOurAddress.into() });
     }
-    let transport = parse::transport(frame, &packet, l4::<LAYOUT>(&packet, l3))?;
-    Ok(Out2in::new(&packet, &transport)?)
+    let transport = parse::transport(frame, packet, l4)?;
+    if is_neighbor_discovery(packet, &transport) {
+        return Err(Other::Local);
+    }
+    Ok(Out2in::new(packet, &transport)?)
 }
 
-/// The IPv4 header at `l3`.
+/// RFC 4861: that the gateway is asked for an egress IP, or told of a neighbour by its address.
 #[inline(always)]
-fn ipv4<const LAYOUT: bool>(frame: &[u8], l3: usize) -> Result<Ipv4Packet, Other> {
-    /// Version 4, five words of header.
-    const NO_OPTIONS: u8 = 0x45;
-    if LAYOUT == USUAL && frame.get(l3).is_some_and(|first| *first != NO_OPTIONS) {
+fn is_neighbor_discovery<A: Address>(packet: &IpPacket<A>, transport: &Transport) -> bool {
+    A::ICMP == PROTOCOL_ICMPV6
+        && packet.protocol == PROTOCOL_ICMPV6
+        && icmpv6::is_neighbor_discovery(transport.icmp_type)
+}
+
+/// The IPv4 header at `l3`, when it has no options.
+#[inline(always)]
+fn usual_ipv4(frame: &[u8], l3: usize) -> Result<IpPacket<Ipv4Addr>, Other> {
+    if frame.get(l3).is_some_and(|first| *first != NO_OPTIONS) {
         return Err(Other::Unusual);
     }
     Ok(parse::ipv4(frame, l3)?)
 }
 
-/// Where the L4 header of a packet from [`ipv4`] is.
+/// Ok for an untagged IPv4 frame to this port.
 #[inline(always)]
-fn l4<const LAYOUT: bool>(packet: &Ipv4Packet, l3: usize) -> usize {
-    if LAYOUT == USUAL { l3 + IPV4_LEN } else { packet.l4() }
+fn usual_link(frame: &[u8], config: &DatapathConfig, side: Side) -> Result<(), Other> {
+    let port = config.port(side);
+    let link = parse::link(frame)?;
+    let is_usual = link.ethertype == ETHERTYPE_IPV4
+        && link.l3() == ETHERNET_LEN
+        && link.vlan == port.vlan
+        && link.destination == port.mac;
+    if is_usual { Ok(()) } else { Err(Other::Unusual) }
+}
+
+/// The link header of an IP packet for this port.
+fn link(frame: &[u8], config: &DatapathConfig, side: Side) -> Result<Link, Other> {
+    let port = config.port(side);
+    let link = parse::link(frame)?;
+    if link.vlan != port.vlan {
+        return Err(DropReason::WrongVlan.into());
+    }
+    let to_us = link.destination == port.mac;
+    match link.ethertype {
+        ETHERTYPE_IPV4 | ETHERTYPE_IPV6 if to_us => Ok(link),
+        ETHERTYPE_ARP if to_us || link.destination == MacAddress::BROADCAST => Err(Other::Local),
+        // Whether one of our addresses is meant, its L3 header says.
+        ETHERTYPE_IPV6 if link.destination.is_ipv6_multicast() => Err(Other::Local),
+        _ if !to_us || link.ethertype == ETHERTYPE_ARP => Err(DropReason::WrongMac.into()),
+        _ => Err(DropReason::UnknownEthertype.into()),
+    }
 }
 
 /// A frame for the gateway itself.
@@ -113,47 +248,42 @@ pub enum Local {
     /// An ARP packet that begins at this offset.
     Arp { l3: usize },
     /// An ICMP packet to an address of the port.
-    Icmp { packet: Ipv4Packet, icmp_type: u8 },
+    Icmp { packet: IpPacket<Ipv4Addr>, icmp_type: u8 },
+    /// An ICMPv6 packet to an address of the port, or Neighbor Discovery about one.
+    Icmpv6 { packet: IpPacket<Ipv6Addr>, icmp_type: u8 },
 }
 
 /// A frame that the above told to be for the gateway itself. Its addresses speak ICMP and nothing else.
 #[cold]
 pub fn local(frame: &[u8]) -> Result<Local, DropReason> {
     let link = parse::link(frame)?;
-    if link.ethertype == ETHERTYPE_ARP {
-        return Ok(Local::Arp { l3: link.l3() });
+    match link.ethertype {
+        ETHERTYPE_ARP => Ok(Local::Arp { l3: link.l3() }),
+        ETHERTYPE_IPV4 => {
+            let packet = parse::ipv4(frame, link.l3())?;
+            if packet.protocol != PROTOCOL_ICMP {
+                return Err(DropReason::NoService);
+            }
+            let icmp_type = parse::transport(frame, &packet, packet.l4())?.icmp_type;
+            Ok(Local::Icmp { packet, icmp_type })
+        }
+        _ => {
+            let packet = parse::ipv6(frame, link.l3())?;
+            let is_icmp = packet.protocol == PROTOCOL_ICMPV6;
+            if link.destination.is_group() {
+                // Of all that is sent to groups, only Neighbor Discovery is meant for us.
+                let transport = parse::transport(frame, &packet, packet.l4());
+                let icmp_type = transport.map_err(|_| DropReason::WrongMac)?.icmp_type;
+                if !is_icmp || !icmpv6::is_neighbor_discovery(icmp_type) {
+                    return Err(DropReason::WrongMac);
+                }
+                return Ok(Local::Icmpv6 { packet, icmp_type });
+            }
+            if !is_icmp {
+                return Err(DropReason::NoService);
+            }
+            let icmp_type = parse::transport(frame, &packet, packet.l4())?.icmp_type;
+            Ok(Local::Icmpv6 { packet, icmp_type })
+        }
     }
-    let packet = parse::ipv4(frame, link.l3())?;
-    if packet.protocol != PROTOCOL_ICMP {
-        return Err(DropReason::NoService);
-    }
-    let icmp_type = parse::transport(frame, &packet, packet.l4())?.icmp_type;
-    Ok(Local::Icmp { packet, icmp_type })
-}
-
-/// Where the IPv4 header is, in a frame that is meant for this port.
-#[inline(always)]
-fn l3<const LAYOUT: bool>(
-    frame: &[u8],
-    config: &DatapathConfig,
-    side: Side,
-) -> Result<usize, Other> {
-    let port = config.port(side);
-    let link = parse::link(frame)?;
-    if link.vlan != port.vlan {
-        return Err(DropReason::WrongVlan.into());
-    }
-    let reason = match link.ethertype {
-        ETHERTYPE_IPV4 if link.destination == port.mac => match link.l3() {
-            ETHERNET_LEN => return Ok(ETHERNET_LEN),
-            l3 if LAYOUT == ANY => return Ok(l3),
-            _ => return Err(Other::Unusual),
-        },
-        ETHERTYPE_ARP if link.destination == port.mac => return Err(Other::Local),
-        ETHERTYPE_ARP if link.destination == MacAddress::BROADCAST => return Err(Other::Local),
-        ETHERTYPE_ARP | ETHERTYPE_IPV4 => DropReason::WrongMac,
-        _ if link.destination != port.mac => DropReason::WrongMac,
-        _ => DropReason::UnknownEthertype,
-    };
-    Err(reason.into())
 }

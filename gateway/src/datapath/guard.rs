@@ -6,34 +6,37 @@
 
 use super::config::DatapathConfig;
 use crate::{
-    nat::AddressSet,
+    nat::PolicyTable,
     verdict::{DropReason, Side},
     wire::{
-        Header,
+        Address, Header,
         arp::ArpPacket,
-        ethernet::{ETHERTYPE_ARP, ETHERTYPE_IPV4},
-        ipv4::{Ipv4Header, PROTOCOL_ICMP},
+        ethernet::{ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6},
+        icmpv6::NEIGHBOR_SOLICITATION,
+        ipv4::Ipv4Header,
+        ipv6::{IPV6_LEN, Ipv6Header, PROTOCOL_ICMPV6},
         parse,
     },
 };
+use std::net::Ipv4Addr;
 
 #[inline(always)]
 pub fn check(
     frame: &[u8],
     config: &DatapathConfig,
-    egress_ips: &AddressSet,
+    policies: &PolicyTable,
 ) -> Result<(), DropReason> {
-    let own = config.own(Side::External);
     let link = parse::link(frame).map_err(|_| DropReason::EgressGuard)?;
     let may_leave = match link.ethertype {
-        ETHERTYPE_IPV4 => Ipv4Header::at(frame, link.l3()).is_some_and(|ip| {
-            egress_ips.contains(ip.source())
-                // Of itself the gateway says nothing but ICMP.
-                || ip.protocol == PROTOCOL_ICMP && own.contains(ip.source())
+        ETHERTYPE_IPV4 => Ipv4Header::at(frame, link.l3())
+            .is_some_and(|ip| may_leave(ip.source(), ip.protocol, config, policies)),
+        ETHERTYPE_IPV6 => Ipv6Header::at(frame, link.l3()).is_some_and(|ip| {
+            may_leave(ip.source(), ip.next_header, config, policies)
+                || ip.source().is_unspecified() && is_probe(ip, frame, link.l3() + IPV6_LEN)
         }),
         ETHERTYPE_ARP => ArpPacket::at(frame, link.l3()).is_some_and(|arp| {
-            let sender = arp.sender_ip.into();
-            own.contains(sender) || egress_ips.contains(sender)
+            let sender = Ipv4Addr::from(arp.sender_ip);
+            config.own(Side::External).contains(sender) || policies.egress_ips().contains(sender)
         }),
         _ => false,
     };
@@ -42,4 +45,21 @@ pub fn check(
     } else {
         Err(DropReason::EgressGuard)
     }
+}
+
+#[inline(always)]
+fn may_leave<A: Address>(
+    source: A,
+    protocol: u8,
+    config: &DatapathConfig,
+    policies: &PolicyTable,
+) -> bool {
+    policies.egress_ips().contains(source)
+        // Of itself the gateway says nothing but ICMP.
+        || protocol == A::ICMP && config.own(Side::External).contains(source)
+}
+
+/// Duplicate Address Detection asks without a source (RFC 4862 section 5.4.2).
+fn is_probe(ip: &Ipv6Header, frame: &[u8], l4: usize) -> bool {
+    ip.next_header == PROTOCOL_ICMPV6 && frame.get(l4) == Some(&NEIGHBOR_SOLICITATION)
 }

@@ -1,66 +1,52 @@
-//! What the gateway says of itself by ICMP: echo replies on its own addresses, and Time Exceeded.
+//! What the gateway says of itself by ICMP and ICMPv6: echo replies on its own addresses, and Time
+//! Exceeded.
 
 use super::{
-    config::DatapathConfig,
     io::{PacketBuf, PacketIo},
     next_hop::{Output, Turn},
-    tunnel,
+    tunnel::{self, Tunnel},
 };
 use crate::{
-    nat::{
-        Tick,
-        in2out::In2out,
-        out2in::{Out2in, ToNode},
-    },
+    nat::{Tick, in2out::In2out, out2in::Out2in},
     verdict::{DropReason, Side},
     wire::{
-        Header,
+        Address, Header,
         checksum::{self, Checksum, Delta},
-        icmp::{ECHO_REPLY, ECHO_REQUEST, ICMP_LEN, IcmpHeader, TIME_EXCEEDED},
-        ipv4::{IPV4_LEN, Ipv4Header, PROTOCOL_ICMP},
-        parse::{Ipv4Packet, Layout},
+        icmp::{ICMP_LEN, IcmpHeader},
+        parse::{IpPacket, Layout},
     },
 };
-use std::net::Ipv4Addr;
 use zerocopy::{IntoBytes, network_endian::U16 as NetU16};
 
-const TTL: u8 = 64;
-/// RFC 1812 section 4.3.2.3: as much of the offending packet as fits 576 bytes.
-const LARGEST_ERROR: usize = 576;
 /// RFC 1812 section 5.3.1: TOS of ICMP errors is internetwork control.
 const ERROR_TOS: u8 = 0xc0;
 
 /// An ICMP packet to an address of the port: an echo is answered in its own buffer.
-pub fn receive<I: PacketIo>(
+pub fn receive<A: Address, I: PacketIo>(
     output: &mut Output<I::Buf>,
     turn: &mut Turn<'_, I>,
     side: Side,
     mut frame: I::Buf,
-    packet: Ipv4Packet,
+    packet: IpPacket<A>,
     icmp_type: u8,
 ) -> Result<(), DropReason> {
-    if icmp_type != ECHO_REQUEST {
+    // What came to a group or from nobody in particular is not answered (RFC 1122 section 3.2.2.6).
+    let from_a_host = packet.source.is_routable() || packet.source.is_link_local();
+    if icmp_type != A::ECHO_REQUEST || !from_a_host {
         return Err(DropReason::NoService);
     }
     let bytes = frame.data_mut();
     // The header is written anew, without options: nothing here honours any.
-    let options = packet.l4() - packet.l3() - IPV4_LEN;
-    let header = Ipv4Header::atomic(
-        packet.destination,
-        packet.source,
-        PROTOCOL_ICMP,
-        packet.dscp_ecn,
-        TTL,
-        (packet.end() - packet.l4()) as u16,
-    );
-    let at = packet.l3() + options;
-    if let Some(ip) = Ipv4Header::at_mut(bytes, at) {
-        *ip = header;
-    }
+    let at = packet.l4() - A::HEADER_LEN;
+    let ends = (packet.destination, packet.source);
+    let payload = (packet.end() - packet.l4()) as u16;
+    A::write_header(&mut bytes[at..], ends, A::ICMP, packet.dscp_ecn, payload);
     if let Some(icmp) = IcmpHeader::at_mut(bytes, packet.l4()) {
-        icmp.icmp_type = ECHO_REPLY;
-        let before = [ECHO_REQUEST, icmp.code];
-        icmp.checksum = icmp.checksum.apply(Delta::replace_u16(before, [ECHO_REPLY, icmp.code]));
+        icmp.icmp_type = A::ECHO_REPLY;
+        // The two ends change places, which the sum of a pseudo header does not see.
+        let before = [A::ECHO_REQUEST, icmp.code];
+        let change = Delta::replace_u16(before, [A::ECHO_REPLY, icmp.code]);
+        icmp.checksum = icmp.checksum.apply(change);
     }
     frame.keep(at - output.config.port(side).l2_len()..packet.end());
     output.forward(turn, side, packet.source, frame);
@@ -68,35 +54,39 @@ pub fn receive<I: PacketIo>(
 }
 
 /// Tells the pod that its packet's TTL ran out here, through the tunnel it came by.
-pub fn time_exceeded_to_pod<I: PacketIo>(
+pub fn time_exceeded_to_pod<A: Address, I: PacketIo>(
     output: &mut Output<I::Buf>,
     turn: &mut Turn<'_, I>,
     frame: I::Buf,
-    input: &In2out,
+    input: &In2out<A>,
 ) {
+    let config = &output.config;
+    // The family of pods need not be one of the underlay.
+    let us = config.tunnel.source_for(A::UNSPECIFIED);
+    let Some(us) = us.or_else(|| config.external.source_for(A::UNSPECIFIED)) else { return };
     if !may_have_error(input.source()) {
         return;
     }
-    let us = output.config.vtep();
     let Some(mut frame) = error_about(frame, &input.layout, input.source(), us) else {
         return output.drop(Side::Tunnel, DropReason::NoHeadroom);
     };
-    if !frame.prepend(tunnel::overhead(&output.config)) {
+    let address = turn.policies.vtep_address(input.vtep);
+    let to = Tunnel { address, policy: input.policy };
+    if !frame.prepend(to.overhead(&output.config)) {
         return output.drop(Side::Tunnel, DropReason::NoHeadroom);
     }
-    let to = ToNode { vtep: input.vtep, policy: input.policy };
-    tunnel::encapsulate(frame.data_mut(), &output.config, to, 0);
-    output.forward(turn, Side::Tunnel, input.vtep, frame);
+    tunnel::encapsulate::<A>(frame.data_mut(), &output.config, &to, 0);
+    output.forward_any(turn, Side::Tunnel, address, frame);
 }
 
 /// Tells the world that a packet for an egress IP ended here, from the external port's own address.
-pub fn time_exceeded_to_world<I: PacketIo>(
+pub fn time_exceeded_to_world<A: Address, I: PacketIo>(
     output: &mut Output<I::Buf>,
     turn: &mut Turn<'_, I>,
     frame: I::Buf,
-    input: &Out2in,
+    input: &Out2in<A>,
 ) {
-    let Some(us) = external_address(&output.config) else { return };
+    let Some(us) = output.config.external.source_for(A::UNSPECIFIED) else { return };
     if !may_have_error(input.source()) {
         return;
     }
@@ -109,42 +99,36 @@ pub fn time_exceeded_to_world<I: PacketIo>(
     output.forward(turn, Side::External, input.source(), frame);
 }
 
-fn external_address(config: &DatapathConfig) -> Option<Ipv4Addr> {
-    Some(config.external.addresses.first()?.addr())
+/// RFC 1122 section 3.2.2, RFC 4443 section 2.4 (e): never to a source that is no single host. Errors
+/// about errors, fragments but the first and broadcasts were dropped before: they belong to no flow.
+fn may_have_error<A: Address>(source: A) -> bool {
+    source.is_routable()
 }
 
-/// RFC 1122 section 3.2.2: never to a source that is no single host. Errors about errors, fragments
-/// but the first and broadcasts were dropped before: they belong to no flow.
-fn may_have_error(source: Ipv4Addr) -> bool {
-    !source.is_unspecified() && !source.is_multicast()
-}
-
-/// Makes of the packet in `frame` an IPv4 packet with a Time Exceeded that quotes it.
-fn error_about<B: PacketBuf>(
-    mut frame: B,
-    layout: &Layout,
-    to: Ipv4Addr,
-    us: Ipv4Addr,
-) -> Option<B> {
-    let quoted = layout.packet_len().min(LARGEST_ERROR - IPV4_LEN - ICMP_LEN);
+/// Makes of the packet in `frame` an IP packet with a Time Exceeded that quotes it.
+fn error_about<A: Address, B: PacketBuf>(mut frame: B, layout: &Layout, to: A, us: A) -> Option<B> {
+    let headers = A::HEADER_LEN + ICMP_LEN;
+    let quoted = layout.packet_len().min(A::LARGEST_ERROR - headers);
     frame.keep(layout.l3()..layout.l3() + quoted);
-    if !frame.prepend(IPV4_LEN + ICMP_LEN) {
+    if !frame.prepend(headers) {
         return None;
     }
     let bytes = frame.data_mut();
-    let payload = (ICMP_LEN + quoted) as u16;
-    let ip = Ipv4Header::atomic(us, to, PROTOCOL_ICMP, ERROR_TOS, TTL, payload);
+    A::write_header(bytes, (us, to), A::ICMP, ERROR_TOS, (ICMP_LEN + quoted) as u16);
     let icmp = IcmpHeader {
-        icmp_type: TIME_EXCEEDED,
+        icmp_type: A::TIME_EXCEEDED,
         code: 0,
         checksum: Checksum::ZERO,
         identifier: NetU16::ZERO,
         sequence: NetU16::ZERO,
     };
-    bytes[..IPV4_LEN].copy_from_slice(ip.as_bytes());
-    bytes[IPV4_LEN..IPV4_LEN + ICMP_LEN].copy_from_slice(icmp.as_bytes());
-    let sum = checksum::of(&bytes[IPV4_LEN..]);
-    if let Some(icmp) = IcmpHeader::at_mut(bytes, IPV4_LEN) {
+    bytes[A::HEADER_LEN..headers].copy_from_slice(icmp.as_bytes());
+    let message = &bytes[A::HEADER_LEN..];
+    let sum = match A::ICMP_HAS_PSEUDO_HEADER {
+        true => checksum::with_pseudo_header(us.into(), to.into(), A::ICMP, message),
+        false => checksum::of(message),
+    };
+    if let Some(icmp) = IcmpHeader::at_mut(bytes, A::HEADER_LEN) {
         icmp.checksum = sum;
     }
     Some(frame)

@@ -6,6 +6,7 @@
 //! go through the trait in [`io`], so the same worker runs on DPDK ports and, in tests, on
 //! [`memory_io`].
 
+pub mod announcer;
 pub mod arp;
 pub mod classify;
 pub mod config;
@@ -15,6 +16,7 @@ pub mod icmp;
 pub mod idle;
 pub mod io;
 pub mod memory_io;
+pub mod nd;
 pub mod neighbour;
 pub mod next_hop;
 pub mod request;

@@ -1,11 +1,15 @@
-//! Who has which MAC on one side: ARP's cache, with a few waiting packets per unknown neighbour.
+//! Who has which MAC on one side: the cache of ARP or Neighbor Discovery, with a few waiting packets per
+//! unknown neighbour.
 
-use crate::{nat::Tick, wire::MacAddress};
+use crate::{
+    nat::Tick,
+    wire::{Address, MacAddress, PerFamily},
+};
 use arrayvec::ArrayVec;
 use std::{
     collections::HashMap,
     hash::{BuildHasherDefault, Hasher},
-    net::Ipv4Addr,
+    marker::PhantomData,
 };
 
 /// Neighbours of one side; more than any L2 segment should have.
@@ -42,8 +46,8 @@ struct Neighbour<B> {
 
 /// A fresh neighbour that a packet was sent to lately.
 #[derive(Clone, Copy, Debug)]
-struct Recent {
-    address: Ipv4Addr,
+struct Recent<A> {
+    address: A,
     /// Seconds; 0 for an empty place.
     fresh_until: u32,
     mac: MacAddress,
@@ -51,12 +55,14 @@ struct Recent {
 
 /// Neighbours of one prefix, as far as there are not more of them, each have a place of their own.
 const RECENT: usize = 256;
-const NOT_RECENT: Recent =
-    Recent { address: Ipv4Addr::UNSPECIFIED, fresh_until: 0, mac: MacAddress([0; 6]) };
+
+impl<A: Address> Recent<A> {
+    const NONE: Self = Recent { address: A::UNSPECIFIED, fresh_until: 0, mac: MacAddress([0; 6]) };
+}
 
 #[inline(always)]
-fn recent_place(address: Ipv4Addr) -> usize {
-    address.to_bits() as usize % RECENT
+fn recent_place<A: Address>(address: A) -> usize {
+    address.number() as usize % RECENT
 }
 
 /// What is known of a next hop.
@@ -74,24 +80,32 @@ pub struct QueueFull;
 
 /// A question to be sent: broadcast, or to the MAC that answered last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ask {
-    pub target: Ipv4Addr,
+pub struct Ask<A> {
+    pub target: A,
     pub mac: Option<MacAddress>,
 }
 
 #[derive(Debug)]
-pub struct Neighbours<B> {
+pub struct Neighbours<A, B> {
     /// By the last byte of the address: what nearly every packet needs, in one line.
-    recent: Box<[Recent; RECENT]>,
-    entries: HashMap<Ipv4Addr, Neighbour<B>, BuildHasherDefault<AddressHasher>>,
+    recent: Box<[Recent<A>; RECENT]>,
+    entries: HashMap<A, Neighbour<B>, BuildHasherDefault<AddressHasher>>,
     /// The ones with a question open; only these need a look at the clock.
-    asked: ArrayVec<Ipv4Addr, ASKED>,
+    asked: ArrayVec<A, ASKED>,
 }
 
-impl<B> Neighbours<B> {
+/// [`Neighbours`] of each family, with packets of type `B`.
+#[derive(Debug)]
+pub struct NeighboursWith<B>(PhantomData<B>);
+
+impl<B> PerFamily for NeighboursWith<B> {
+    type Of<A: Address> = Neighbours<A, B>;
+}
+
+impl<A: Address, B> Neighbours<A, B> {
     pub fn new() -> Self {
         let entries = HashMap::with_capacity_and_hasher(CAPACITY, BuildHasherDefault::default());
-        Neighbours { recent: Box::new([NOT_RECENT; RECENT]), entries, asked: ArrayVec::new() }
+        Neighbours { recent: Box::new([Recent::NONE; RECENT]), entries, asked: ArrayVec::new() }
     }
 
     pub fn len(&self) -> usize {
@@ -103,7 +117,7 @@ impl<B> Neighbours<B> {
     }
 
     #[inline(always)]
-    pub fn lookup(&mut self, address: Ipv4Addr, now: Tick) -> Lookup {
+    pub fn lookup(&mut self, address: A, now: Tick) -> Lookup {
         let recent = &self.recent[recent_place(address)];
         if recent.address == address && now.seconds() < recent.fresh_until {
             return Lookup::Known(recent.mac);
@@ -112,7 +126,7 @@ impl<B> Neighbours<B> {
     }
 
     #[cold]
-    fn lookup_slow(&mut self, address: Ipv4Addr, now: Tick) -> Lookup {
+    fn lookup_slow(&mut self, address: A, now: Tick) -> Lookup {
         let Some(Neighbour { mac: Some(mac), since, .. }) = self.entries.get(&address) else {
             return Lookup::Unknown;
         };
@@ -128,7 +142,7 @@ impl<B> Neighbours<B> {
     /// Keeps `packet` until `address` answers; the question goes out with the next [`Self::tick`].
     pub fn wait(
         &mut self,
-        address: Ipv4Addr,
+        address: A,
         packet: Waiting<B>,
         now: Tick,
     ) -> Result<(), (QueueFull, B)> {
@@ -144,7 +158,7 @@ impl<B> Neighbours<B> {
     }
 
     /// Opens a question about `address`, if none is open; false where there is no room for it.
-    pub fn ask(&mut self, address: Ipv4Addr, now: Tick) -> bool {
+    pub fn ask(&mut self, address: A, now: Tick) -> bool {
         if self.asked.contains(&address) {
             return true;
         }
@@ -170,7 +184,7 @@ impl<B> Neighbours<B> {
     /// strangers could fill the table.
     pub fn learn(
         &mut self,
-        address: Ipv4Addr,
+        address: A,
         mac: MacAddress,
         create: bool,
         now: Tick,
@@ -188,13 +202,18 @@ impl<B> Neighbours<B> {
         });
         entry.mac = Some(mac);
         entry.since = now;
-        self.recent[recent_place(address)] = NOT_RECENT;
+        self.recent[recent_place(address)] = Recent::NONE;
         self.asked.retain(|asked| *asked != address);
         std::mem::take(&mut entry.waiting)
     }
 
-    pub fn is_known(&self, address: Ipv4Addr) -> bool {
+    pub fn is_known(&self, address: A) -> bool {
         self.entries.contains_key(&address)
+    }
+
+    /// What it said its MAC is, however long ago.
+    pub fn mac(&self, address: A) -> Option<MacAddress> {
+        self.entries.get(&address)?.mac
     }
 
     pub fn has_questions(&self) -> bool {
@@ -206,7 +225,7 @@ impl<B> Neighbours<B> {
     pub fn tick<const N: usize>(
         &mut self,
         now: Tick,
-        asks: &mut ArrayVec<Ask, N>,
+        asks: &mut ArrayVec<Ask<A>, N>,
         mut give_up: impl FnMut(WaitingPackets<B>),
     ) {
         let entries = &mut self.entries;
@@ -231,7 +250,7 @@ impl<B> Neighbours<B> {
     }
 
     /// Room for one more entry, if need be by forgetting those that nobody asked for lately.
-    fn make_room_for(&mut self, address: Ipv4Addr, now: Tick) -> bool {
+    fn make_room_for(&mut self, address: A, now: Tick) -> bool {
         if self.entries.len() >= CAPACITY && !self.entries.contains_key(&address) {
             let asked = &self.asked;
             self.entries.retain(|known, entry| {
@@ -242,39 +261,40 @@ impl<B> Neighbours<B> {
     }
 }
 
-impl<B> Default for Neighbours<B> {
+impl<A: Address, B> Default for Neighbours<A, B> {
     fn default() -> Self {
         Self::new()
     }
 }
 
-/// Four bytes by multiplication. The keys are on-link addresses, of which there are few, and the
+/// Multiplication of the address's words. The keys are on-link addresses, of which there are few, and the
 /// table is bounded, so there is nothing to gain by making them collide.
 #[derive(Debug, Default)]
 pub struct AddressHasher(u64);
 
 impl Hasher for AddressHasher {
     fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = self.0 << 8 | u64::from(*byte);
+        for word in bytes.chunks(8) {
+            let number = word.iter().fold(0, |number, byte| number << 8 | u64::from(*byte));
+            self.0 = (self.0.rotate_left(29) ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         }
     }
 
     fn finish(&self) -> u64 {
-        let x = self.0.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        x ^ x >> 32
+        self.0 ^ self.0 >> 32
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::Ipv4Addr;
 
     const A: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
     const MAC: MacAddress = MacAddress([2, 0, 0, 0, 0, 1]);
 
-    fn tick(n: &mut Neighbours<u32>, now: Tick) -> (Vec<Ask>, Vec<u32>) {
-        let (mut asks, mut given_up) = (ArrayVec::<Ask, 8>::new(), Vec::new());
+    fn tick(n: &mut Neighbours<Ipv4Addr, u32>, now: Tick) -> (Vec<Ask<Ipv4Addr>>, Vec<u32>) {
+        let (mut asks, mut given_up) = (ArrayVec::<Ask<Ipv4Addr>, 8>::new(), Vec::new());
         n.tick(now, &mut asks, |w| given_up.extend(w.into_iter().map(|w| w.packet)));
         (asks.to_vec(), given_up)
     }
@@ -308,7 +328,7 @@ mod tests {
 
     #[test]
     fn an_old_answer_is_used_while_it_is_asked_for_again_by_unicast_and_last_by_broadcast() {
-        let mut n: Neighbours<u32> = Neighbours::new();
+        let mut n: Neighbours<Ipv4Addr, u32> = Neighbours::new();
         n.learn(A, MAC, true, Tick::from_secs(0));
         let later = Tick::from_secs(31);
         assert_eq!(n.lookup(A, later), Lookup::Stale(MAC));
@@ -323,7 +343,7 @@ mod tests {
 
     #[test]
     fn strangers_cannot_fill_the_table() {
-        let mut n: Neighbours<u32> = Neighbours::new();
+        let mut n: Neighbours<Ipv4Addr, u32> = Neighbours::new();
         n.learn(A, MAC, false, Tick::default());
         assert!(n.is_empty());
         for i in 0..2 * CAPACITY as u32 {

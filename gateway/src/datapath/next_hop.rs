@@ -8,25 +8,25 @@ use super::{
     counters::WorkerCounters,
     guard,
     io::{Burst, PacketBuf, PacketIo},
-    neighbour::{Ask, Lookup, Neighbours, Waiting, WaitingPackets},
+    nd,
+    neighbour::{Ask, Lookup, Neighbours, NeighboursWith, Waiting, WaitingPackets},
 };
 use crate::{
     nat::{PolicyTable, Tick},
     verdict::{DropReason, Side},
     wire::{
-        Header, MacAddress,
-        arp::ArpPacket,
-        ethernet::{ETHERNET_LEN, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_VLAN, EthernetHeader},
+        Address, Both, Header, MacAddress,
+        ethernet::{ETHERNET_LEN, ETHERTYPE_VLAN, EthernetHeader},
         vlan::VlanTag,
     },
 };
 use arrayvec::ArrayVec;
-use std::{net::Ipv4Addr, sync::Arc};
-use zerocopy::{IntoBytes, network_endian::U16 as NetU16};
+use std::{net::IpAddr, sync::Arc};
+use zerocopy::network_endian::U16 as NetU16;
 
 /// How often a full port is asked again before its packets are dropped.
 const TX_TRIES: usize = 4;
-/// ARP requests that one turn sends at most; the others wait for the next turn.
+/// Questions of each family that one turn sends at most to a side; the others wait for the next turn.
 const ASKS_PER_TURN: usize = 16;
 
 /// One turn of the loop: the ports, the policies in force and the time. The same for all its packets.
@@ -41,7 +41,7 @@ pub struct Turn<'a, I> {
 pub struct Output<B> {
     pub config: Arc<DatapathConfig>,
     pub counters: Arc<WorkerCounters>,
-    neighbours: [Neighbours<B>; 2],
+    neighbours: [Both<NeighboursWith<B>>; 2],
     /// Frames on their way to each port; sent when full and at the end of the turn.
     leaving: [Burst<B>; 2],
     leaving_bytes: [usize; 2],
@@ -53,70 +53,83 @@ impl<B: PacketBuf> Output<B> {
         Output { config, counters, neighbours, leaving, leaving_bytes: [0; 2] }
     }
 
-    /// Sends an IPv4 packet towards `destination` through `side`. The packet begins behind the room
+    /// Sends an IP packet towards `destination` through `side`. The packet begins behind the room
     /// for the port's L2 header.
     #[inline(always)]
-    pub fn forward<I: PacketIo<Buf = B>>(
+    pub fn forward<A: Address, I: PacketIo<Buf = B>>(
         &mut self,
         turn: &mut Turn<'_, I>,
         side: Side,
-        destination: Ipv4Addr,
+        destination: A,
         mut packet: B,
     ) {
         let Some(next_hop) = self.config.next_hop(side, destination) else {
             return self.drop(side, DropReason::NoNextHop);
         };
-        let mac = match self.neighbours[side.index()].lookup(next_hop, turn.now) {
+        let neighbours = self.neighbours[side.index()].of_mut::<A>();
+        let mac = match neighbours.lookup(next_hop, turn.now) {
             Lookup::Known(mac) => mac,
             Lookup::Stale(mac) => {
-                self.neighbours[side.index()].ask(next_hop, turn.now);
+                neighbours.ask(next_hop, turn.now);
                 mac
             }
             Lookup::Unknown => return self.wait(turn, side, next_hop, packet),
         };
-        self.write_l2(packet.data_mut(), side, mac, ETHERTYPE_IPV4);
+        self.write_l2(packet.data_mut(), side, mac, A::ETHERTYPE);
         self.transmit(turn, side, packet);
     }
 
+    /// [`Output::forward`] towards an address of either family, as the outer packets of nodes.
+    #[inline(always)]
+    pub fn forward_any<I: PacketIo<Buf = B>>(
+        &mut self,
+        turn: &mut Turn<'_, I>,
+        side: Side,
+        destination: IpAddr,
+        packet: B,
+    ) {
+        match destination {
+            IpAddr::V4(destination) => self.forward(turn, side, destination, packet),
+            IpAddr::V6(destination) => self.forward(turn, side, destination, packet),
+        }
+    }
+
     #[cold]
-    fn wait<I>(&mut self, turn: &Turn<'_, I>, side: Side, next_hop: Ipv4Addr, packet: B) {
+    fn wait<A: Address, I>(&mut self, turn: &Turn<'_, I>, side: Side, next_hop: A, packet: B) {
         let waiting = Waiting { packet, epoch: turn.policies.epoch() };
-        if self.neighbours[side.index()].wait(next_hop, waiting, turn.now).is_err() {
+        let neighbours = self.neighbours[side.index()].of_mut::<A>();
+        if neighbours.wait(next_hop, waiting, turn.now).is_err() {
             self.drop(side, DropReason::NeighbourQueueFull);
         }
     }
 
     /// A neighbour said its MAC: what waited for it goes.
-    pub fn learn<I: PacketIo<Buf = B>>(
+    pub fn learn<A: Address, I: PacketIo<Buf = B>>(
         &mut self,
         turn: &mut Turn<'_, I>,
         side: Side,
-        neighbour: (Ipv4Addr, MacAddress),
+        neighbour: (A, MacAddress),
         create: bool,
     ) {
         let (address, mac) = neighbour;
-        for waiting in self.neighbours[side.index()].learn(address, mac, create, turn.now) {
+        let neighbours = self.neighbours[side.index()].of_mut::<A>();
+        for waiting in neighbours.learn(address, mac, create, turn.now) {
             let Waiting { mut packet, epoch } = waiting;
             // Let through under policies that are no longer in force: it may not leave under these.
             if epoch != turn.policies.epoch() {
                 self.drop(side, DropReason::PolicyChanged);
                 continue;
             }
-            self.write_l2(packet.data_mut(), side, mac, ETHERTYPE_IPV4);
+            self.write_l2(packet.data_mut(), side, mac, A::ETHERTYPE);
             self.transmit(turn, side, packet);
         }
-    }
-
-    pub fn knows(&self, side: Side, address: Ipv4Addr) -> bool {
-        self.neighbours[side.index()].is_known(address)
     }
 
     /// The frame is complete but for the guard.
     #[inline(always)]
     pub fn transmit<I: PacketIo<Buf = B>>(&mut self, turn: &mut Turn<'_, I>, side: Side, frame: B) {
         if side == Side::External
-            && let Err(reason) =
-                guard::check(frame.data(), &self.config, turn.policies.egress_ips())
+            && let Err(reason) = guard::check(frame.data(), &self.config, turn.policies)
         {
             return self.drop(side, reason);
         }
@@ -136,38 +149,45 @@ impl<B: PacketBuf> Output<B> {
     }
 
     fn ask_neighbours<I: PacketIo<Buf = B>>(&mut self, turn: &mut Turn<'_, I>, side: Side) {
-        if !self.neighbours[side.index()].has_questions() {
-            return;
+        if self.neighbours[side.index()].v4.has_questions() {
+            for ask in self.due_asks(side, turn.now) {
+                arp::ask(self, turn, side, ask);
+            }
         }
+        if self.neighbours[side.index()].v6.has_questions() {
+            for ask in self.due_asks(side, turn.now) {
+                nd::ask(self, turn, side, ask);
+            }
+        }
+    }
+
+    fn due_asks<A: Address>(&mut self, side: Side, now: Tick) -> ArrayVec<Ask<A>, ASKS_PER_TURN> {
         let counters = &self.counters;
         let give_up = |waiting: WaitingPackets<B>| {
             for _ in waiting {
                 counters.dropped(side, DropReason::NeighbourUnresolved);
             }
         };
-        let mut asks = ArrayVec::<Ask, ASKS_PER_TURN>::new();
-        self.neighbours[side.index()].tick(turn.now, &mut asks, give_up);
-        for Ask { target, mac } in asks {
-            let Some(question) = arp::question(&self.config, side, target) else { continue };
-            self.send_arp(turn, side, mac.unwrap_or(MacAddress::BROADCAST), question);
-        }
+        let mut asks = ArrayVec::new();
+        self.neighbours[side.index()].of_mut::<A>().tick(now, &mut asks, give_up);
+        asks
     }
 
-    /// Sends an ARP packet of our own in a new buffer.
-    pub fn send_arp<I: PacketIo<Buf = B>>(
+    /// Sends a packet of our own, which begins with its L3 header, in a new buffer.
+    pub fn send<I: PacketIo<Buf = B>>(
         &mut self,
         turn: &mut Turn<'_, I>,
         side: Side,
         to: MacAddress,
-        arp: ArpPacket,
+        (ethertype, packet): (u16, &[u8]),
     ) {
         let Some(mut frame) = turn.io.alloc() else {
             return self.drop(side, DropReason::NoBuffer);
         };
-        if !frame.fill(arp.as_bytes()) || !frame.prepend(self.config.port(side).l2_len()) {
+        if !frame.fill(packet) || !frame.prepend(self.config.port(side).l2_len()) {
             return self.drop(side, DropReason::NoHeadroom);
         }
-        self.write_l2(frame.data_mut(), side, to, ETHERTYPE_ARP);
+        self.write_l2(frame.data_mut(), side, to, ethertype);
         self.transmit(turn, side, frame);
     }
 
@@ -212,11 +232,11 @@ impl<B: PacketBuf> Output<B> {
     }
 
     pub fn neighbour_count(&self) -> usize {
-        self.neighbours.iter().map(Neighbours::len).sum()
+        self.neighbours.iter().map(|both| both.v4.len() + both.v6.len()).sum()
     }
 
-    pub fn neighbours(&self, side: Side) -> &Neighbours<B> {
-        &self.neighbours[side.index()]
+    pub fn neighbours<A: Address>(&self, side: Side) -> &Neighbours<A, B> {
+        self.neighbours[side.index()].of()
     }
 
     #[inline]

@@ -4,10 +4,10 @@
 //! and is worked off a bounded number of slots per turn; the answer's memory was allocated by whoever
 //! asked.
 
-use crate::nat::{Nat, PolicyTable, Protocol, SessionId, SessionRecord, SessionView, Tick};
+use crate::nat::{Nat, Place, PolicyTable, Protocol, SessionRecord, Tick};
 use arrayvec::ArrayVec;
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
-use std::{net::Ipv4Addr, sync::Arc};
+use std::{net::IpAddr, sync::Arc};
 
 /// Session slots looked at per turn: some 10 µs where all of them miss the cache.
 const SLOTS_PER_TURN: u32 = 128;
@@ -16,24 +16,24 @@ const SLOTS_PER_TURN: u32 = 128;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SessionFilter {
     /// Internal address.
-    pub source: Option<Ipv4Addr>,
+    pub source: Option<IpAddr>,
     /// Remote address.
-    pub destination: Option<Ipv4Addr>,
+    pub destination: Option<IpAddr>,
     pub policy: Option<u32>,
-    pub egress_ip: Option<Ipv4Addr>,
+    pub egress_ip: Option<IpAddr>,
     pub protocol: Option<Protocol>,
 }
 
 impl SessionFilter {
-    pub fn fits(&self, session: &SessionView<'_>) -> bool {
+    pub fn fits(&self, session: &SessionRecord) -> bool {
         fn ok<T: PartialEq>(wanted: Option<T>, value: T) -> bool {
             wanted.is_none_or(|wanted| wanted == value)
         }
-        ok(self.source, session.internal().address)
-            && ok(self.destination, session.remote().address)
-            && ok(self.policy, session.policy())
-            && ok(self.egress_ip, session.external().address)
-            && ok(self.protocol, session.protocol())
+        ok(self.source, session.internal.address)
+            && ok(self.destination, session.remote.address)
+            && ok(self.policy, session.policy)
+            && ok(self.egress_ip, session.external.address)
+            && ok(self.protocol, session.protocol)
     }
 }
 
@@ -43,7 +43,7 @@ pub enum Request {
     /// Show up to `limit` sessions from slot `from` on, in `page`, which has room for them.
     List {
         filter: SessionFilter,
-        from: u32,
+        from: Place,
         limit: usize,
         page: Vec<SessionRecord>,
         reply: Sender<Page>,
@@ -58,7 +58,7 @@ pub enum Request {
 #[derive(Debug)]
 pub struct Page {
     pub sessions: Vec<SessionRecord>,
-    pub next: Option<u32>,
+    pub next: Option<Place>,
 }
 
 /// The worker's end of the channel, with the request that is being worked off.
@@ -71,7 +71,7 @@ pub struct Requests {
 #[derive(Clone, Copy, Debug, Default)]
 struct Progress {
     /// The slot to go on with.
-    next: u32,
+    next: Place,
     /// Sessions that fit (were flushed, would be kept), and that did not.
     counted: (u64, u64),
 }
@@ -82,7 +82,7 @@ impl Requests {
     }
 
     /// Goes on with the current request, or takes the next one.
-    pub fn turn(&mut self, nat: &mut Nat, now: Tick) {
+    pub fn turn(&mut self, nat: &mut Nat, policies: &PolicyTable, now: Tick) {
         let (request, progress) = match self.current.take() {
             Some(current) => current,
             None => match self.channel.try_recv() {
@@ -93,12 +93,12 @@ impl Requests {
                 Err(TryRecvError::Empty | TryRecvError::Disconnected) => return,
             },
         };
-        self.current = request.advance(progress, nat, now);
+        self.current = request.advance(progress, nat, policies, now);
     }
 }
 
 impl Request {
-    fn first_slot(&self) -> u32 {
+    fn first_slot(&self) -> Place {
         match self {
             Request::List { from, .. } => *from,
             Request::Flush { .. } | Request::Assess { .. } => 0,
@@ -111,40 +111,38 @@ impl Request {
         mut self,
         mut progress: Progress,
         nat: &mut Nat,
+        in_force: &PolicyTable,
         now: Tick,
     ) -> Option<(Self, Progress)> {
         let next = match &mut self {
             Request::List { filter, limit, page, .. } => {
-                nat.visit(progress.next, SLOTS_PER_TURN, |_, session| {
+                nat.visit(progress.next, SLOTS_PER_TURN, in_force, now, |_, session| {
                     if filter.fits(&session) {
-                        page.push(session.record(now.seconds()));
+                        page.push(session);
                     }
                     page.len() < *limit
                 })
             }
             Request::Flush { filter, .. } => {
-                let mut fitting = ArrayVec::<SessionId, { SLOTS_PER_TURN as usize }>::new();
-                let next = nat.visit(progress.next, SLOTS_PER_TURN, |id, session| {
-                    if filter.fits(&session) {
-                        fitting.push(id);
-                    }
-                    true
-                });
+                let mut fitting = ArrayVec::<Place, { SLOTS_PER_TURN as usize }>::new();
+                let next =
+                    nat.visit(progress.next, SLOTS_PER_TURN, in_force, now, |place, session| {
+                        if filter.fits(&session) {
+                            fitting.push(place);
+                        }
+                        true
+                    });
                 progress.counted.0 += fitting.len() as u64;
-                for id in fitting {
-                    nat.flush(id);
+                for place in fitting {
+                    nat.flush(place);
                 }
                 next
             }
             Request::Assess { policies, .. } => {
-                let counted = &mut progress.counted;
-                nat.visit(progress.next, SLOTS_PER_TURN, |_, session| {
-                    match policies.allows(&session) {
-                        true => counted.0 += 1,
-                        false => counted.1 += 1,
-                    }
-                    true
-                })
+                let ((kept, cut), next) = nat.assess(progress.next, SLOTS_PER_TURN, policies);
+                progress.counted.0 += kept;
+                progress.counted.1 += cut;
+                next
             }
         };
         match (self, next) {

@@ -1,24 +1,21 @@
 //! VXLAN off and on (RFC 7348), with ECN as RFC 6040 says.
 
-use super::config::DatapathConfig;
+use super::config::{DatapathConfig, VXLAN_OVERHEAD, VXLAN_OVERHEAD_V6};
 use crate::{
-    nat::out2in::ToNode,
     verdict::DropReason,
     wire::{
-        Header, MacAddress,
+        Address, Header, MacAddress,
         checksum::{self, Checksum, Delta},
-        ethernet::{ETHERNET_LEN, ETHERTYPE_IPV4, EthernetHeader},
+        ethernet::{ETHERNET_LEN, ETHERTYPE_IPV4, ETHERTYPE_IPV6, EthernetHeader},
         ipv4::{IPV4_LEN, Ipv4Header, PROTOCOL_UDP},
-        parse::Ipv4Packet,
+        ipv6::{IPV6_LEN, Ipv6Header},
+        parse::IpPacket,
         udp::{UDP_LEN, UdpHeader},
         vxlan::{VXLAN_LEN, VxlanHeader},
     },
 };
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use zerocopy::{IntoBytes, network_endian::U16 as NetU16};
-
-/// From the outer IPv4 header to the inner one.
-const HEADERS: usize = IPV4_LEN + UDP_LEN + VXLAN_LEN + ETHERNET_LEN;
 
 /// The inner Ethernet destination, fixed: the node routes by IP and takes any. Locally administered.
 pub const INNER_DESTINATION: MacAddress = MacAddress([0x02, 0x65, 0x67, 0x77, 0x00, 0x02]);
@@ -38,19 +35,21 @@ const CE: u8 = 0b11;
 #[derive(Clone, Copy, Debug)]
 pub struct Decapsulated {
     pub vni: u32,
+    /// Of the inner frame: which family its packet is of.
+    pub ethertype: u16,
     /// One past the last byte of the inner frame, which begins with Ethernet's header.
     pub end: usize,
 }
 
-/// From the outer UDP header to the inner IPv4 header.
+/// From the outer UDP header to the inner IP header.
 pub const INNER_L3: usize = UDP_LEN + VXLAN_LEN + ETHERNET_LEN;
 
 /// Reads the tunnel headers of `outer`, an unfragmented UDP packet to the VXLAN l4_port whose UDP header
 /// `udp` is at `l4`.
 #[inline(always)]
-pub fn decapsulate(
+pub fn decapsulate<A: Address>(
     frame: &[u8],
-    outer: &Ipv4Packet,
+    outer: &IpPacket<A>,
     l4: usize,
     udp: &UdpHeader,
 ) -> Result<Decapsulated, DropReason> {
@@ -62,16 +61,13 @@ pub fn decapsulate(
     if end > outer.end() {
         return Err(DropReason::Truncated);
     }
-    // RFC 7348 section 5: a zero checksum must be accepted; another may be verified, and then a
-    // wrong one must be dropped. Nodes with broken offload are found by this counter.
+    // RFC 7348 section 5, and RFC 6935 section 5 for a tunnel over IPv6: a zero checksum must be
+    // accepted; another may be verified, and then a wrong one must be dropped. Nodes with broken offload
+    // are found by this counter.
     if !udp.checksum.is_zero() {
-        let (source, destination) = (outer.source.octets(), outer.destination.octets());
-        if !checksum::is_valid_with_pseudo_header(
-            source,
-            destination,
-            PROTOCOL_UDP,
-            &frame[l4..end],
-        ) {
+        let (source, destination) = (outer.source.into(), outer.destination.into());
+        let udp = &frame[l4..end];
+        if !checksum::is_valid_with_pseudo_header(source, destination, PROTOCOL_UDP, udp) {
             return Err(DropReason::OuterChecksum);
         }
     }
@@ -80,16 +76,21 @@ pub fn decapsulate(
     let vni = vxlan.vni().ok_or(DropReason::VxlanFlags)?;
     let ethernet = EthernetHeader::at(tunnel, l4 + UDP_LEN + VXLAN_LEN);
     // RFC 7348 section 6.1: a frame with an inner VLAN tag is discarded; here as an ethertype that is
-    // not IPv4's.
-    if ethernet.ok_or(DropReason::Truncated)?.ethertype.get() != ETHERTYPE_IPV4 {
+    // no IP's.
+    let ethertype = ethernet.ok_or(DropReason::Truncated)?.ethertype.get();
+    if !matches!(ethertype, ETHERTYPE_IPV4 | ETHERTYPE_IPV6) {
         return Err(DropReason::UnknownEthertype);
     }
-    Ok(Decapsulated { vni, end })
+    Ok(Decapsulated { vni, ethertype, end })
 }
 
 /// Carries the ECN mark of the outer packet over to the inner one: RFC 6040 section 4.2, figure 4.
 #[inline(always)]
-pub fn carry_ecn(frame: &mut [u8], inner: &mut Ipv4Packet, outer: u8) -> Result<(), DropReason> {
+pub fn carry_ecn<A: Address>(
+    frame: &mut [u8],
+    inner: &mut IpPacket<A>,
+    outer: u8,
+) -> Result<(), DropReason> {
     let ecn = match (inner.dscp_ecn & ECN, outer & ECN) {
         (NOT_ECT, CE) => return Err(DropReason::EcnInvalid),
         (ECT_0 | ECT_1, CE) => CE,
@@ -97,92 +98,167 @@ pub fn carry_ecn(frame: &mut [u8], inner: &mut Ipv4Packet, outer: u8) -> Result<
         (unchanged, _) => unchanged,
     };
     let dscp_ecn = inner.dscp_ecn & !ECN | ecn;
-    if dscp_ecn != inner.dscp_ecn
-        && let Some(ip) = Ipv4Header::at_mut(frame, inner.l3())
-    {
-        let before = [ip.version_ihl, ip.dscp_ecn];
-        ip.dscp_ecn = dscp_ecn;
-        ip.checksum = ip.checksum.apply(Delta::replace_u16(before, [ip.version_ihl, dscp_ecn]));
+    if dscp_ecn != inner.dscp_ecn {
+        A::set_dscp_ecn(frame, inner, dscp_ecn);
         inner.dscp_ecn = dscp_ecn;
     }
     Ok(())
 }
 
-/// What [`encapsulate`] puts in front of an inner IPv4 packet, from the outer L2 header on.
-pub fn overhead(config: &DatapathConfig) -> usize {
-    config.tunnel.l2_len() + HEADERS
+/// Where a packet goes through the tunnel: to a node, under a policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tunnel {
+    pub address: IpAddr,
+    pub policy: u32,
 }
 
-/// The tunnel headers of any packet, to be completed.
+impl Tunnel {
+    /// What [`encapsulate`] puts in front of an inner IP packet, from the outer L2 header on.
+    #[inline(always)]
+    pub fn overhead(&self, config: &DatapathConfig) -> usize {
+        let headers = match self.address {
+            IpAddr::V4(_) => VXLAN_OVERHEAD,
+            IpAddr::V6(_) => VXLAN_OVERHEAD_V6,
+        };
+        config.tunnel.l2_len() + headers
+    }
+}
+
+/// The tunnel headers of any packet, to be completed: over IPv4 and over IPv6.
 #[derive(Clone, Debug)]
 pub struct TunnelHeaders {
-    bytes: [u8; HEADERS],
-    /// Of the IPv4 header as it stands in `bytes`.
+    v4: [u8; VXLAN_OVERHEAD],
+    /// Of the IPv4 header as it stands in `v4`.
     checksum: Checksum,
+    v6: [u8; VXLAN_OVERHEAD_V6],
 }
 
 // Offsets from the outer IPv4 header.
 const TOTAL_LENGTH: usize = 2;
 const IP_CHECKSUM: usize = 10;
 const DESTINATION: usize = 16;
-const UDP: usize = IPV4_LEN;
-const VXLAN: usize = UDP + UDP_LEN;
+// Offsets from the outer IPv6 header.
+const PAYLOAD_LENGTH: usize = 4;
+const DESTINATION_V6: usize = 24;
+// Offsets from the outer UDP header.
+const VXLAN: usize = UDP_LEN;
 const ETHERNET: usize = VXLAN + VXLAN_LEN;
+const ETHERTYPE: usize = ETHERNET + ETHERNET_LEN - 2;
+
+const _: () = assert!(VXLAN_OVERHEAD == IPV4_LEN + INNER_L3);
+const _: () = assert!(VXLAN_OVERHEAD_V6 == IPV6_LEN + INNER_L3);
 
 impl TunnelHeaders {
-    pub fn new(vtep: Ipv4Addr, vxlan_port: u16) -> Self {
-        let mut ip = Ipv4Header::atomic(vtep, 0.into(), PROTOCOL_UDP, 0, OUTER_TTL, 0);
+    /// From the gateway's tunnel address of each family, as far as it has one.
+    pub fn new(v4: Option<Ipv4Addr>, v6: Option<Ipv6Addr>, vxlan_port: u16) -> Self {
+        let source = v4.unwrap_or(Ipv4Addr::UNSPECIFIED);
+        let mut ip = Ipv4Header::atomic(source, 0.into(), PROTOCOL_UDP, 0, OUTER_TTL, 0);
         ip.total_length = NetU16::ZERO;
         ip.checksum = Checksum::ZERO;
         let checksum = checksum::of(ip.as_bytes());
+        let ends = (v6.unwrap_or(Ipv6Addr::UNSPECIFIED), Ipv6Addr::UNSPECIFIED);
+        let ipv6 = Ipv6Header::new(ends, PROTOCOL_UDP, 0, OUTER_TTL, 0, 0);
         let udp = UdpHeader {
             source: NetU16::ZERO,
             destination: NetU16::new(vxlan_port),
             length: NetU16::ZERO,
-            // RFC 7348 section 5: zero over IPv4; the inner packet has its own.
+            // RFC 7348 section 5: zero over IPv4; RFC 6935 allows it over IPv6. The inner packet has its
+            // own.
             checksum: Checksum::ZERO,
         };
         let ethernet = EthernetHeader {
             destination: INNER_DESTINATION,
             source: INNER_SOURCE,
-            ethertype: NetU16::new(ETHERTYPE_IPV4),
+            ethertype: NetU16::ZERO,
         };
-        let mut bytes = [0; HEADERS];
-        bytes[..UDP].copy_from_slice(ip.as_bytes());
-        bytes[UDP..VXLAN].copy_from_slice(udp.as_bytes());
-        bytes[ETHERNET..].copy_from_slice(ethernet.as_bytes());
-        TunnelHeaders { bytes, checksum }
+        let mut rest = [0; INNER_L3];
+        rest[..VXLAN].copy_from_slice(udp.as_bytes());
+        rest[ETHERNET..].copy_from_slice(ethernet.as_bytes());
+        let (mut v4, mut v6) = ([0; VXLAN_OVERHEAD], [0; VXLAN_OVERHEAD_V6]);
+        v4[..IPV4_LEN].copy_from_slice(ip.as_bytes());
+        v4[IPV4_LEN..].copy_from_slice(&rest);
+        v6[..IPV6_LEN].copy_from_slice(ipv6.as_bytes());
+        v6[IPV6_LEN..].copy_from_slice(&rest);
+        TunnelHeaders { v4, checksum, v6 }
     }
 }
 
 /// Writes the tunnel headers into the first bytes of `frame`, behind the room for its L2 header; the
-/// inner IPv4 packet is at [`overhead`]. `spread` chooses the source l4_port.
+/// inner packet, of family `A`, is at [`Tunnel::overhead`]. `spread` chooses the source l4_port.
 #[inline(always)]
-pub fn encapsulate(frame: &mut [u8], config: &DatapathConfig, to: ToNode, spread: u16) {
-    let l2 = config.tunnel.l2_len();
-    let Some((tunnel, inner)) = frame[l2..].split_first_chunk_mut::<HEADERS>() else { return };
-    let Some(inner_ip) = Ipv4Header::at(inner, 0) else { return };
+pub fn encapsulate<A: Address>(
+    frame: &mut [u8],
+    config: &DatapathConfig,
+    to: &Tunnel,
+    spread: u16,
+) {
+    let outer = &mut frame[config.tunnel.l2_len()..];
+    match to.address {
+        IpAddr::V4(address) => {
+            over_ipv4::<A>(outer, config.tunnel_headers(), address, to.policy, spread)
+        }
+        IpAddr::V6(address) => {
+            over_ipv6::<A>(outer, config.tunnel_headers(), address, to.policy, spread)
+        }
+    }
+}
+
+#[inline(always)]
+fn over_ipv4<A: Address>(
+    outer: &mut [u8],
+    headers: &TunnelHeaders,
+    node: Ipv4Addr,
+    policy: u32,
+    spread: u16,
+) {
+    let Some((tunnel, inner)) = outer.split_first_chunk_mut::<VXLAN_OVERHEAD>() else { return };
     // RFC 6040 section 4.1, normal mode: the inner ECN field is copied; so is DSCP (RFC 2983,
     // uniform). The kernel at the other end sees to the way back.
-    let dscp_ecn = inner_ip.dscp_ecn;
-    let udp_len = (HEADERS - IPV4_LEN + inner.len()) as u16;
-    let total_len = udp_len + IPV4_LEN as u16;
-    let TunnelHeaders { bytes, checksum } = config.tunnel_headers();
-    *tunnel = *bytes;
+    let dscp_ecn = A::dscp_ecn(inner);
+    let udp_len = (INNER_L3 + inner.len()) as u16;
+    *tunnel = headers.v4;
 
-    let (total_len, vtep) = (total_len.to_be_bytes(), to.vtep.octets());
+    let (total_len, node) = ((udp_len + IPV4_LEN as u16).to_be_bytes(), node.octets());
     let changes = Delta::replace_u16([0, 0], [0, dscp_ecn])
         .and(Delta::replace_u16([0, 0], total_len))
-        .and(Delta::replace_u32([0; 4], vtep));
+        .and(Delta::replace_u32([0; 4], node));
     tunnel[1] = dscp_ecn;
     tunnel[TOTAL_LENGTH..TOTAL_LENGTH + 2].copy_from_slice(&total_len);
-    tunnel[IP_CHECKSUM..IP_CHECKSUM + 2].copy_from_slice(checksum.apply(changes).as_bytes());
-    tunnel[DESTINATION..DESTINATION + 4].copy_from_slice(&vtep);
+    let checksum = headers.checksum.apply(changes);
+    tunnel[IP_CHECKSUM..IP_CHECKSUM + 2].copy_from_slice(checksum.as_bytes());
+    tunnel[DESTINATION..DESTINATION + 4].copy_from_slice(&node);
+    complete::<A>(&mut tunnel[IPV4_LEN..], udp_len, policy, spread);
+}
 
+#[inline(always)]
+fn over_ipv6<A: Address>(
+    outer: &mut [u8],
+    headers: &TunnelHeaders,
+    node: Ipv6Addr,
+    policy: u32,
+    spread: u16,
+) {
+    let Some((tunnel, inner)) = outer.split_first_chunk_mut::<VXLAN_OVERHEAD_V6>() else { return };
+    let traffic_class = A::dscp_ecn(inner);
+    let udp_len = (INNER_L3 + inner.len()) as u16;
+    *tunnel = headers.v6;
+
+    // RFC 6438 section 3: the flow label bears the inner flow's entropy, for routers that spread by it.
+    let class_flow = 6 << 28 | u32::from(traffic_class) << 20 | u32::from(spread);
+    tunnel[..PAYLOAD_LENGTH].copy_from_slice(&class_flow.to_be_bytes());
+    tunnel[PAYLOAD_LENGTH..PAYLOAD_LENGTH + 2].copy_from_slice(&udp_len.to_be_bytes());
+    tunnel[DESTINATION_V6..DESTINATION_V6 + 16].copy_from_slice(&node.octets());
+    complete::<A>(&mut tunnel[IPV6_LEN..], udp_len, policy, spread);
+}
+
+/// UDP and what follows it.
+#[inline(always)]
+fn complete<A: Address>(udp: &mut [u8], udp_len: u16, policy: u32, spread: u16) {
     let source = FIRST_SOURCE | (spread & !FIRST_SOURCE);
-    tunnel[UDP..UDP + 2].copy_from_slice(&source.to_be_bytes());
-    tunnel[UDP + 4..UDP + 6].copy_from_slice(&udp_len.to_be_bytes());
-    tunnel[VXLAN..ETHERNET].copy_from_slice(VxlanHeader::new(to.policy).as_bytes());
+    udp[..2].copy_from_slice(&source.to_be_bytes());
+    udp[4..6].copy_from_slice(&udp_len.to_be_bytes());
+    udp[VXLAN..ETHERNET].copy_from_slice(VxlanHeader::new(policy).as_bytes());
+    udp[ETHERTYPE..ETHERTYPE + 2].copy_from_slice(&A::ETHERTYPE.to_be_bytes());
 }
 
 #[cfg(test)]

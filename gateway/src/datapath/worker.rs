@@ -6,26 +6,32 @@
 //! order. A packet without a session opens one in its turn, which keeps the order within a flow.
 
 use super::{
-    arp::{self, Announcer},
-    classify::{self, ANY, Local, Other, USUAL},
+    announcer::Announcer,
+    arp,
+    classify::{self, Either, Local, Other},
     config::DatapathConfig,
     counters::WorkerCounters,
     icmp::{self, ErrorLimit},
     io::{BURST, Burst, PacketBuf, PacketIo},
+    nd,
     next_hop::{Output, Turn},
     request::{Request, Requests},
-    tunnel,
+    tunnel::{self, Tunnel},
 };
 use crate::{
     nat::{
         FlowPacket, Lookup, Nat, PolicyTable, Tick, in2out::In2out, out2in::Out2in, record::Traffic,
     },
     verdict::{DropReason, Side},
+    wire::{Address, icmpv6},
 };
 use arc_swap::{ArcSwap, Cache};
 use arrayvec::ArrayVec;
 use crossbeam_channel::Receiver;
-use std::sync::Arc;
+use std::{
+    net::{Ipv4Addr, Ipv6Addr},
+    sync::Arc,
+};
 
 /// Sessions that one turn ends at most because they were idle, and slots that it looks at after a
 /// reload.
@@ -97,7 +103,7 @@ impl<B: PacketBuf> Worker<B> {
 
         nat.expire(now, EXPIRE_PER_TURN);
         nat.sweep(turn.policies, SWEEP_PER_TURN);
-        requests.turn(nat, now);
+        requests.turn(nat, turn.policies, now);
         let counters = &output.counters;
         counters.publish_sessions(nat.sessions(), nat.counts());
         counters.neighbours.set(output.neighbour_count() as u64);
@@ -126,12 +132,32 @@ struct Flows<B, F> {
 }
 
 impl<B, F: FlowPacket> Flows<B, F> {
+    fn new() -> Self {
+        Flows { packets: Burst::new(), known: ArrayVec::new() }
+    }
+
     /// A packet of a flow: its hash, whose line of the index begins to load.
     #[inline(always)]
     fn add(&mut self, nat: &Nat, packet: B, input: F) {
-        let lookup = nat.look_up(F::DIRECTION, input.key());
+        let lookup = nat.of::<F::Address>().look_up(F::DIRECTION, input.key());
         self.known.push((input, lookup));
         self.packets.push(packet);
+    }
+
+    /// Second stage: where is each session? The sessions begin to load.
+    #[inline(always)]
+    fn locate(&mut self, nat: &Nat) {
+        let nat = nat.of::<F::Address>();
+        for (_, lookup) in &mut self.known {
+            nat.locate(F::DIRECTION, lookup);
+        }
+        for (_, lookup) in &mut self.known {
+            nat.locate_further(F::DIRECTION, lookup);
+        }
+    }
+
+    fn take(&mut self) -> impl Iterator<Item = (B, (F, Lookup))> {
+        std::mem::take(&mut self.packets).into_iter().zip(std::mem::take(&mut self.known))
     }
 }
 
@@ -162,45 +188,48 @@ impl<B: PacketBuf> Stages<'_, B> {
     }
 
     fn tunnel_burst<I: PacketIo<Buf = B>>(&mut self, turn: &mut Turn<'_, I>, burst: Burst<B>) {
-        let config = self.config;
-        let usual = |p: &mut B| classify::from_tunnel::<USUAL>(p.data_mut(), config);
-        let any = |p: &mut B| classify::from_tunnel::<ANY>(p.data_mut(), config);
-        let mut flows = Flows { packets: Burst::new(), known: ArrayVec::new() };
-        self.classify(turn, Side::Tunnel, burst, usual, any, &mut flows);
-        self.locate(&mut flows);
-        for (packet, (input, lookup)) in flows.packets.into_iter().zip(&flows.known) {
-            if let Err(reason) = self.in2out(turn, packet, input, *lookup) {
-                self.output.drop(Side::Tunnel, reason);
-            }
+        let (config, policies) = (self.config, turn.policies);
+        let usual = |p: &mut B| classify::from_tunnel(p.data_mut(), config);
+        let any = |p: &mut B| classify::any_from_tunnel(p.data_mut(), config, policies);
+        let (mut v4, mut v6) = (Flows::new(), Flows::new());
+        self.classify(turn, Side::Tunnel, burst, usual, any, (&mut v4, &mut v6));
+        v4.locate(self.nat);
+        self.in2out_all::<Ipv4Addr, I>(turn, v4);
+        if !v6.packets.is_empty() {
+            v6.locate(self.nat);
+            self.in2out_all::<Ipv6Addr, I>(turn, v6);
         }
     }
 
     fn external_burst<I: PacketIo<Buf = B>>(&mut self, turn: &mut Turn<'_, I>, burst: Burst<B>) {
-        let config = self.config;
-        let egress_ips = turn.policies.egress_ips();
-        let usual = |p: &mut B| classify::from_external::<USUAL>(p.data(), config, egress_ips);
-        let any = |p: &mut B| classify::from_external::<ANY>(p.data(), config, egress_ips);
-        let mut flows = Flows { packets: Burst::new(), known: ArrayVec::new() };
-        self.classify(turn, Side::External, burst, usual, any, &mut flows);
-        self.locate(&mut flows);
-        for (packet, (input, lookup)) in flows.packets.into_iter().zip(&flows.known) {
-            if let Err(reason) = self.out2in(turn, packet, input, *lookup) {
-                self.output.drop(Side::External, reason);
-            }
+        let (config, policies) = (self.config, turn.policies);
+        let usual = |p: &mut B| classify::from_external(p.data(), config, policies);
+        let any = |p: &mut B| classify::any_from_external(p.data(), config, policies);
+        let (mut v4, mut v6) = (Flows::new(), Flows::new());
+        self.classify(turn, Side::External, burst, usual, any, (&mut v4, &mut v6));
+        v4.locate(self.nat);
+        self.out2in_all::<Ipv4Addr, I>(turn, v4);
+        if !v6.packets.is_empty() {
+            v6.locate(self.nat);
+            self.out2in_all::<Ipv6Addr, I>(turn, v6);
         }
     }
 
     /// First stage: what is each frame, and the hash of its flow. The lines of the index begin to load.
     #[inline(always)]
-    fn classify<I: PacketIo<Buf = B>, F: FlowPacket>(
+    fn classify<I, V4, V6>(
         &mut self,
         turn: &mut Turn<'_, I>,
         side: Side,
         burst: Burst<B>,
-        usual: impl Fn(&mut B) -> Result<F, Other>,
-        any: impl Fn(&mut B) -> Result<F, Other>,
-        flows: &mut Flows<B, F>,
-    ) {
+        usual: impl Fn(&mut B) -> Result<V4, Other>,
+        any: impl Fn(&mut B) -> Result<Either<V4, V6>, Other>,
+        (v4, v6): (&mut Flows<B, V4>, &mut Flows<B, V6>),
+    ) where
+        I: PacketIo<Buf = B>,
+        V4: FlowPacket,
+        V6: FlowPacket,
+    {
         let (received, mut bytes) = (burst.len(), 0);
         for mut packet in burst {
             bytes += packet.data().len();
@@ -209,9 +238,10 @@ impl<B: PacketBuf> Stages<'_, B> {
                 continue;
             }
             match usual(&mut packet) {
-                Ok(input) => flows.add(self.nat, packet, input),
+                Ok(input) => v4.add(self.nat, packet, input),
                 Err(Other::Unusual) => match any(&mut packet) {
-                    Ok(input) => flows.add(self.nat, packet, input),
+                    Ok(Either::V4(input)) => v4.add(self.nat, packet, input),
+                    Ok(Either::V6(input)) => v6.add(self.nat, packet, input),
                     Err(other) => self.other(turn, side, packet, other),
                 },
                 Err(other) => self.other(turn, side, packet, other),
@@ -222,14 +252,31 @@ impl<B: PacketBuf> Stages<'_, B> {
         counters.rx_bytes.add(bytes as u64);
     }
 
-    /// Second stage: where is each session? The sessions begin to load.
+    /// Last stage, for each packet in the order of the burst.
     #[inline(always)]
-    fn locate<F: FlowPacket>(&self, flows: &mut Flows<B, F>) {
-        for (_, lookup) in &mut flows.known {
-            self.nat.locate(F::DIRECTION, lookup);
+    fn in2out_all<A: Address, I: PacketIo<Buf = B>>(
+        &mut self,
+        turn: &mut Turn<'_, I>,
+        mut flows: Flows<B, In2out<A>>,
+    ) {
+        for (packet, (input, lookup)) in flows.take() {
+            if let Err(reason) = self.in2out(turn, packet, &input, lookup) {
+                self.output.drop(Side::Tunnel, reason);
+            }
         }
-        for (_, lookup) in &mut flows.known {
-            self.nat.locate_further(F::DIRECTION, lookup);
+    }
+
+    /// Last stage, for each packet in the order of the burst.
+    #[inline(always)]
+    fn out2in_all<A: Address, I: PacketIo<Buf = B>>(
+        &mut self,
+        turn: &mut Turn<'_, I>,
+        mut flows: Flows<B, Out2in<A>>,
+    ) {
+        for (packet, (input, lookup)) in flows.take() {
+            if let Err(reason) = self.out2in(turn, packet, &input, lookup) {
+                self.output.drop(Side::External, reason);
+            }
         }
     }
 
@@ -249,6 +296,14 @@ impl<B: PacketBuf> Stages<'_, B> {
                 Ok(Local::Icmp { packet: ip, icmp_type }) => {
                     icmp::receive(self.output, turn, side, packet, ip, icmp_type)
                 }
+                Ok(Local::Icmpv6 { packet: ip, icmp_type })
+                    if icmpv6::is_neighbor_discovery(icmp_type) =>
+                {
+                    nd::receive(self.output, turn, side, packet, ip)
+                }
+                Ok(Local::Icmpv6 { packet: ip, icmp_type }) => {
+                    icmp::receive(self.output, turn, side, packet, ip, icmp_type)
+                }
                 Err(reason) => Err(reason),
             },
         };
@@ -259,11 +314,11 @@ impl<B: PacketBuf> Stages<'_, B> {
 
     /// Pod → world: translate the inner packet, and send it without its tunnel headers.
     #[inline(always)]
-    fn in2out<I: PacketIo<Buf = B>>(
+    fn in2out<A: Address, I: PacketIo<Buf = B>>(
         &mut self,
         turn: &mut Turn<'_, I>,
         mut packet: B,
-        input: &In2out,
+        input: &In2out<A>,
         lookup: Lookup,
     ) -> Result<(), DropReason> {
         let config = &self.output.config;
@@ -271,7 +326,8 @@ impl<B: PacketBuf> Stages<'_, B> {
             return Err(DropReason::TooBig);
         }
         let l2_len = config.external.l2_len();
-        let translated = self.nat.in2out(packet.data_mut(), input, lookup, turn.policies, turn.now);
+        let (nat, policies) = (self.nat.of_mut::<A>(), turn.policies);
+        let translated = nat.in2out(packet.data_mut(), input, lookup, policies, turn.now);
         if let Err(reason) = translated {
             if reason == DropReason::TtlExpired && self.may_send_error(turn.now) {
                 icmp::time_exceeded_to_pod(self.output, turn, packet, input);
@@ -289,17 +345,15 @@ impl<B: PacketBuf> Stages<'_, B> {
 
     /// World → pod: translate, and send it through the tunnel to the pod's node.
     #[inline(always)]
-    fn out2in<I: PacketIo<Buf = B>>(
+    fn out2in<A: Address, I: PacketIo<Buf = B>>(
         &mut self,
         turn: &mut Turn<'_, I>,
         mut packet: B,
-        input: &Out2in,
+        input: &Out2in<A>,
         lookup: Lookup,
     ) -> Result<(), DropReason> {
-        if input.layout.packet_len() > self.output.config.max_inner() {
-            return Err(DropReason::TooBig);
-        }
-        let translated = self.nat.out2in(packet.data_mut(), input, lookup, turn.policies, turn.now);
+        let (nat, policies) = (self.nat.of_mut::<A>(), turn.policies);
+        let translated = nat.out2in(packet.data_mut(), input, lookup, policies, turn.now);
         let to_node = match translated {
             Ok(to_node) => to_node,
             Err(reason) => {
@@ -309,14 +363,20 @@ impl<B: PacketBuf> Stages<'_, B> {
                 return Err(reason);
             }
         };
+        let config = &self.output.config;
+        let tunnel =
+            Tunnel { address: policies.vtep_address(to_node.vtep), policy: to_node.policy };
+        if input.layout.packet_len() > config.max_inner(tunnel.address) {
+            return Err(DropReason::TooBig);
+        }
         packet.keep(input.layout.l3()..input.layout.end());
-        if !packet.prepend(tunnel::overhead(&self.output.config)) {
+        if !packet.prepend(tunnel.overhead(config)) {
             return Err(DropReason::NoHeadroom);
         }
         self.translated.packets += 1;
         self.translated.bytes += input.layout.packet_len() as u64;
-        tunnel::encapsulate(packet.data_mut(), &self.output.config, to_node, input.key.spread());
-        self.output.forward(turn, Side::Tunnel, to_node.vtep, packet);
+        tunnel::encapsulate::<A>(packet.data_mut(), config, &tunnel, input.key.spread());
+        self.output.forward_any(turn, Side::Tunnel, tunnel.address, packet);
         Ok(())
     }
 

@@ -1,30 +1,44 @@
-//! A set of IPv4 addresses for one question a packet: is this one of ours?
+//! A set of addresses of one family, for one question a packet: is this one of ours?
 
+use crate::wire::Address;
 use std::net::Ipv4Addr;
 
 /// Open addressing at a load of at most one half, never changed after it was built. A handful of
 /// addresses stays in the first-level cache.
 #[derive(Clone, Debug)]
-pub struct AddressSet {
-    /// 0.0.0.0 marks an empty place, so it cannot be a member.
-    places: Box<[u32]>,
+pub struct AddressSet<A: Address = Ipv4Addr> {
+    /// The unspecified address marks an empty place, so it cannot be a member.
+    places: Box<[A]>,
     len: usize,
 }
 
-impl AddressSet {
+impl<A: Address> AddressSet<A> {
     /// Whether `address` is a member.
     #[inline]
-    pub fn contains(&self, address: Ipv4Addr) -> bool {
-        let wanted = address.to_bits();
+    pub fn contains(&self, address: A) -> bool {
+        self.place_of(address).is_some()
+    }
+
+    /// The place of a member, below [`AddressSet::places`].
+    #[inline]
+    pub fn place_of(&self, address: A) -> Option<usize> {
         let mask = self.places.len() - 1;
-        let mut at = place(wanted) & mask;
+        let mut at = place(address) & mask;
         loop {
-            match self.places[at] {
-                0 => return false,
-                found if found == wanted => return true,
-                _ => at = (at + 1) & mask,
+            let found = self.places[at];
+            if found == A::UNSPECIFIED {
+                return None;
             }
+            if found == address {
+                return Some(at);
+            }
+            at = (at + 1) & mask;
         }
+    }
+
+    /// Members and empty places.
+    pub fn places(&self) -> usize {
+        self.places.len()
     }
 
     pub fn len(&self) -> usize {
@@ -37,28 +51,28 @@ impl AddressSet {
 
     /// The first member whose place is this or a later one, with its place: to go through a large set a
     /// few members at a time.
-    pub fn at_or_after(&self, place: usize) -> Option<(usize, Ipv4Addr)> {
-        let places = self.places.iter().enumerate().skip(place);
-        let (place, address) = places.into_iter().find(|(_, address)| **address != 0)?;
-        Some((place, Ipv4Addr::from_bits(*address)))
+    pub fn at_or_after(&self, place: usize) -> Option<(usize, A)> {
+        let places = self.places.iter().copied().enumerate().skip(place);
+        places.into_iter().find(|(_, address)| *address != A::UNSPECIFIED)
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = Ipv4Addr> + '_ {
-        self.places.iter().filter(|a| **a != 0).map(|a| Ipv4Addr::from_bits(*a))
+    pub fn iter(&self) -> impl Iterator<Item = A> + '_ {
+        self.places.iter().copied().filter(|address| *address != A::UNSPECIFIED)
     }
 }
 
-impl FromIterator<Ipv4Addr> for AddressSet {
-    fn from_iter<I: IntoIterator<Item = Ipv4Addr>>(addresses: I) -> Self {
-        let mut members: Vec<u32> =
-            addresses.into_iter().map(Ipv4Addr::to_bits).filter(|a| *a != 0).collect();
+impl<A: Address> FromIterator<A> for AddressSet<A> {
+    fn from_iter<I: IntoIterator<Item = A>>(addresses: I) -> Self {
+        let mut members: Vec<A> =
+            addresses.into_iter().filter(|address| *address != A::UNSPECIFIED).collect();
         members.sort_unstable();
         members.dedup();
-        let mut places = vec![0; (members.len() * 2).next_power_of_two().max(2)].into_boxed_slice();
+        let places = (members.len() * 2).next_power_of_two().max(2);
+        let mut places = vec![A::UNSPECIFIED; places].into_boxed_slice();
         let mask = places.len() - 1;
         for member in &members {
             let mut at = place(*member) & mask;
-            while places[at] != 0 {
+            while places[at] != A::UNSPECIFIED {
                 at = (at + 1) & mask;
             }
             places[at] = *member;
@@ -67,7 +81,7 @@ impl FromIterator<Ipv4Addr> for AddressSet {
     }
 }
 
-impl Default for AddressSet {
+impl<A: Address> Default for AddressSet<A> {
     fn default() -> Self {
         [].into_iter().collect()
     }
@@ -75,29 +89,40 @@ impl Default for AddressSet {
 
 /// Fibonacci hashing: neighbours of a prefix land apart.
 #[inline]
-fn place(address: u32) -> usize {
-    (address.wrapping_mul(0x9e37_79b9) >> 12) as usize
+fn place<A: Address>(address: A) -> usize {
+    let number = address.number();
+    let folded = (number ^ number >> 64) as u64;
+    (folded.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as usize
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::collections::HashSet;
+    use std::{collections::HashSet, net::Ipv6Addr};
+
+    fn agrees<A: Address>(members: &HashSet<A>, others: &[A]) -> Result<(), TestCaseError> {
+        let set: AddressSet<A> = members.iter().copied().collect();
+        for address in members.iter().chain(others).copied().filter(|a| *a != A::UNSPECIFIED) {
+            prop_assert_eq!(set.contains(address), members.contains(&address));
+        }
+        prop_assert!(!set.contains(A::UNSPECIFIED));
+        prop_assert_eq!(set.iter().count(), set.len());
+        let next = |(place, _): &(usize, A)| set.at_or_after(place + 1);
+        let walked = std::iter::successors(set.at_or_after(0), next).map(|(_, address)| address);
+        prop_assert!(walked.eq(set.iter()));
+        Ok(())
+    }
 
     proptest! {
         #[test]
-        fn agrees_with_a_hash_set(members: HashSet<u32>, others: Vec<u32>) {
-            let set: AddressSet = members.iter().map(|a| Ipv4Addr::from_bits(*a)).collect();
-            for address in members.iter().chain(&others).copied().filter(|a| *a != 0) {
-                let known = members.contains(&address);
-                prop_assert_eq!(set.contains(Ipv4Addr::from_bits(address)), known);
-            }
-            prop_assert!(!set.contains(Ipv4Addr::UNSPECIFIED));
-            prop_assert_eq!(set.iter().count(), set.len());
-            let next = |(place, _): &(usize, Ipv4Addr)| set.at_or_after(place + 1);
-            let walked = std::iter::successors(set.at_or_after(0), next).map(|(_, address)| address);
-            prop_assert!(walked.eq(set.iter()));
+        fn agrees_with_a_hash_set(members: HashSet<Ipv4Addr>, others: Vec<Ipv4Addr>) {
+            agrees(&members, &others)?;
+        }
+
+        #[test]
+        fn agrees_with_a_hash_set_of_ipv6(members: HashSet<Ipv6Addr>, others: Vec<Ipv6Addr>) {
+            agrees(&members, &others)?;
         }
     }
 }

@@ -4,16 +4,21 @@
 //! egress IP (paired pooling, RFC 4787 REQ-2), on every worker and gateway, after every restart; and
 //! when the pool changes only the pods of the changed addresses move.
 
-use std::net::Ipv4Addr;
+use crate::wire::Address;
 
 /// The egress IP of `pod` out of `pool`; `None` when the pool is empty.
-pub(super) fn choose(pod: Ipv4Addr, pool: &[Ipv4Addr]) -> Option<Ipv4Addr> {
+pub(super) fn choose<A: Address>(pod: A, pool: &[A]) -> Option<A> {
     pool.iter().copied().max_by_key(|egress_ip| (weight(pod, *egress_ip), *egress_ip))
 }
 
-/// A bijective mix of the pair (the finaliser of SplitMix64), so equal weights cannot occur for one pod.
-fn weight(pod: Ipv4Addr, egress_ip: Ipv4Addr) -> u64 {
-    let mut x = u64::from(pod.to_bits()) << 32 | u64::from(egress_ip.to_bits());
+/// A bijective mix (the finaliser of SplitMix64) of the pair, each address folded to 64 bits.
+/// Of equal weights the higher address wins.
+fn weight<A: Address>(pod: A, egress_ip: A) -> u64 {
+    let fold = |address: A| {
+        let number = address.number();
+        (number ^ (number >> 64).wrapping_mul(0x9e37_79b9_7f4a_7c15)) as u64
+    };
+    let mut x = fold(pod).rotate_left(32) ^ fold(egress_ip);
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     x ^ (x >> 31)
@@ -22,6 +27,7 @@ fn weight(pod: Ipv4Addr, egress_ip: Ipv4Addr) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::{Ipv4Addr, Ipv6Addr};
 
     fn pod(n: u32) -> Ipv4Addr {
         Ipv4Addr::from_bits(0x0af4_0000 + n)
@@ -50,5 +56,17 @@ mod tests {
             }
         }
         assert_eq!(choose(pod(1), &[]), None);
+    }
+
+    #[test]
+    fn spreads_pods_of_ipv6_evenly_over_neighbouring_addresses() {
+        let address = |net: u128, n: u128| Ipv6Addr::from_bits(net << 64 | n);
+        let pool: Vec<_> = (0x10..0x18).map(|n| address(0x2001_0db8_0113_0000, n)).collect();
+        for egress_ip in &pool {
+            let chosen =
+                |n: &u128| choose(address(0xfd00_0244 << 32, *n), &pool) == Some(*egress_ip);
+            let pods = (0..8000).filter(chosen).count();
+            assert!((850..1150).contains(&pods), "{egress_ip} has {pods} of 8000 pods");
+        }
     }
 }

@@ -1,80 +1,11 @@
 //! Endpoints, the flow key and its hash, for both address families.
 
-use crate::wire::checksum::Delta;
-pub use crate::wire::parse::Protocol;
+pub use crate::wire::{Address, parse::Protocol};
 use rand_chacha::rand_core::RngCore;
 use std::{
     fmt,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
 };
-
-/// An address of one family, and how a flow key of that family is packed.
-pub trait Address: Copy + Eq + fmt::Debug + Into<IpAddr> {
-    const UNSPECIFIED: Self;
-    /// A key in 64-bit words: the addresses, and last the L4 word.
-    type Words: Copy + Eq + fmt::Debug + AsRef<[u64]>;
-
-    fn pack(ours: Self, remote: Self, l4: u64) -> Self::Words;
-    /// Our address, the remote one, and the L4 word.
-    fn unpack(words: &Self::Words) -> (Self, Self, u64);
-    /// What replacing one address by another adds to a checksum's sum.
-    fn delta(old: Self, new: Self) -> Delta;
-    /// Whether ICMP of this family has a pseudo header in its checksum.
-    const ICMP_HAS_PSEUDO_HEADER: bool;
-}
-
-// Words are loaded from the octets as they are: nobody looks at their value.
-impl Address for Ipv4Addr {
-    const UNSPECIFIED: Self = Ipv4Addr::UNSPECIFIED;
-    type Words = [u64; 2];
-    /// RFC 792.
-    const ICMP_HAS_PSEUDO_HEADER: bool = false;
-
-    #[inline(always)]
-    fn pack(ours: Self, remote: Self, l4: u64) -> [u64; 2] {
-        let word = |address: Self| u64::from(u32::from_ne_bytes(address.octets()));
-        [word(ours) << 32 | word(remote), l4]
-    }
-
-    #[inline(always)]
-    fn unpack([addresses, l4]: &[u64; 2]) -> (Self, Self, u64) {
-        let address = |word: u64| Self::from((word as u32).to_ne_bytes());
-        (address(*addresses >> 32), address(*addresses), *l4)
-    }
-
-    fn delta(old: Self, new: Self) -> Delta {
-        Delta::replace_u32(old.octets(), new.octets())
-    }
-}
-
-impl Address for Ipv6Addr {
-    const UNSPECIFIED: Self = Ipv6Addr::UNSPECIFIED;
-    type Words = [u64; 5];
-    /// RFC 4443 section 2.3.
-    const ICMP_HAS_PSEUDO_HEADER: bool = true;
-
-    #[inline(always)]
-    fn pack(ours: Self, remote: Self, l4: u64) -> [u64; 5] {
-        let [a, b]: [u64; 2] = zerocopy::transmute!(ours.octets());
-        let [c, d]: [u64; 2] = zerocopy::transmute!(remote.octets());
-        [a, b, c, d, l4]
-    }
-
-    #[inline(always)]
-    fn unpack([a, b, c, d, l4]: &[u64; 5]) -> (Self, Self, u64) {
-        let address = |words: [u64; 2]| {
-            let octets: [u8; 16] = zerocopy::transmute!(words);
-            Self::from(octets)
-        };
-        (address([*a, *b]), address([*c, *d]), *l4)
-    }
-
-    fn delta(old: Self, new: Self) -> Delta {
-        let (old, new) = (old.octets(), new.octets());
-        let words = old.as_chunks::<4>().0.iter().zip(new.as_chunks::<4>().0);
-        words.fold(Delta::NONE, |delta, (old, new)| delta.and(Delta::replace_u32(*old, *new)))
-    }
-}
 
 /// An address with its TCP or UDP l4_port, or its ICMP query id. Host order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

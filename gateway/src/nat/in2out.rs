@@ -2,7 +2,7 @@
 //! index line and one session line, a miss comes here too and opens a session.
 
 use super::{
-    Direction, FlowPacket, Guess, Lookup, Nat, Tick,
+    Direction, FlowPacket, Guess, Lookup, Tick, Translation, Vtep,
     flow::{Endpoint, ExternalEndpoint, FlowKey, InternalEndpoint, Protocol, RemoteEndpoint},
     policy_table::PolicyTable,
     rewrite,
@@ -12,8 +12,8 @@ use super::{
 use crate::{
     verdict::DropReason,
     wire::{
-        icmp::ECHO_REQUEST,
-        parse::{Ipv4Packet, Layout, Transport},
+        Address,
+        parse::{IpPacket, Layout, Transport},
         tcp::{ACK, RST, SYN},
     },
 };
@@ -26,28 +26,28 @@ const TENANT: u16 = 0;
 /// A packet out of the tunnel, parsed.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
-pub struct In2out {
+pub struct In2out<A: Address = Ipv4Addr> {
     pub layout: Layout,
-    pub key: FlowKey,
+    pub key: FlowKey<A>,
     /// The VNI: the node has classified, the gateway believes it.
     pub policy: u32,
-    /// The outer source.
-    pub vtep: Ipv4Addr,
+    /// Of the outer source.
+    pub vtep: Vtep,
 }
 
-impl In2out {
+impl<A: Address> In2out<A> {
     /// An error where the direction does not fit the packet: of ICMP only an echo request may open
     /// or continue a session from this side.
     #[inline(always)]
     pub fn new(
-        packet: &Ipv4Packet,
+        packet: &IpPacket<A>,
         transport: &Transport,
         policy: u32,
-        vtep: Ipv4Addr,
+        vtep: Vtep,
     ) -> Result<Self, DropReason> {
         let Transport { protocol, source, mut destination, icmp_type, .. } = *transport;
         if protocol == Protocol::Icmp {
-            if icmp_type != ECHO_REQUEST {
+            if icmp_type != A::ECHO_REQUEST {
                 return Err(DropReason::IcmpUnsupported);
             }
             destination = 0;
@@ -60,32 +60,33 @@ impl In2out {
 
     /// The pod.
     #[inline(always)]
-    pub fn source(&self) -> Ipv4Addr {
+    pub fn source(&self) -> A {
         self.key.ours().address
     }
 
     #[inline(always)]
-    pub fn destination(&self) -> Ipv4Addr {
+    pub fn destination(&self) -> A {
         self.key.remote().0.address
     }
 }
 
-impl FlowPacket for In2out {
+impl<A: Address> FlowPacket for In2out<A> {
     const DIRECTION: Direction = Direction::In2out;
+    type Address = A;
 
     #[inline(always)]
-    fn key(&self) -> &FlowKey {
+    fn key(&self) -> &FlowKey<A> {
         &self.key
     }
 }
 
-impl Nat {
+impl<A: Address> Translation<A> {
     /// Last stage: translates the packet in `frame`. After an error the frame is as it was.
     #[inline(always)]
     pub fn in2out(
         &mut self,
         frame: &mut [u8],
-        input: &In2out,
+        input: &In2out<A>,
         lookup: Lookup,
         policies: &PolicyTable,
         now: Tick,
@@ -117,7 +118,7 @@ impl Nat {
     /// The common case: it is the packet's session, of the same policy and node, and there was no reload
     /// since its last packet.
     #[inline(always)]
-    fn is_usual(&self, id: SessionId, input: &In2out, policies: &PolicyTable) -> bool {
+    fn is_usual(&self, id: SessionId, input: &In2out<A>, policies: &PolicyTable) -> bool {
         let session = self.table.session(id);
         session.key == input.key
             && session.epoch == policies.epoch()
@@ -128,7 +129,7 @@ impl Nat {
     #[cold]
     fn find_or_open(
         &mut self,
-        input: &In2out,
+        input: &In2out<A>,
         hash: u64,
         policies: &PolicyTable,
         now: Tick,
@@ -146,7 +147,7 @@ impl Nat {
     fn changed(
         &mut self,
         id: SessionId,
-        input: &In2out,
+        input: &In2out<A>,
         hash: u64,
         policies: &PolicyTable,
         now: Tick,
@@ -186,7 +187,7 @@ impl Nat {
     #[cold]
     fn open(
         &mut self,
-        input: &In2out,
+        input: &In2out<A>,
         hash: u64,
         policies: &PolicyTable,
         now: Tick,
@@ -267,7 +268,7 @@ impl Nat {
 
 /// Whether a packet may open a session: of TCP only a bare SYN, because anything else belongs to a
 /// connection whose translation is gone.
-fn opens(input: &In2out) -> bool {
+fn opens<A: Address>(input: &In2out<A>) -> bool {
     match input.key.protocol() {
         Protocol::Tcp => input.layout.tcp_flags & (SYN | ACK | RST) == SYN,
         Protocol::Udp | Protocol::Icmp => true,

@@ -1,7 +1,8 @@
 //! The translation: sessions, l4_ports, timeouts, rewriting. Pure: no DPDK, no clock, no thread.
 //!
-//! One [`Nat`] belongs to one worker and is shared with nobody. [`in2out`] and [`out2in`] are its
-//! two entrances; both take a frame that was parsed, the policies in force and `now`.
+//! One [`Nat`] belongs to one worker and is shared with nobody. It has a [`Translation`] for each address
+//! family, and [`in2out`] and [`out2in`] are the two entrances of each; both take a frame that was
+//! parsed, the policies in force and `now`.
 //!
 //! | word | meaning |
 //! |---|---|
@@ -31,6 +32,8 @@ pub mod table;
 mod tcp_state;
 mod time;
 pub mod timeouts;
+mod translation;
+mod vtep;
 mod wheel;
 
 pub use address_set::AddressSet;
@@ -45,25 +48,28 @@ pub use session::{Session, SessionId, SessionState, SessionView};
 pub use table::{Direction, TableMemory};
 pub use time::Tick;
 pub use timeouts::Timeouts;
+pub use translation::{FlowPacket, Lookup, Translation};
+pub use vtep::{Vtep, VtepNumbers};
 
-use crate::memory::Pages;
-use arrayvec::ArrayVec;
-use l4_port::L4PortPicker;
+use crate::{
+    memory::Pages,
+    wire::{Address, Both, Each, PerFamily},
+};
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
-use std::{io, sync::Arc};
-use table::SessionTable;
+use std::{io, ops, sync::Arc};
 
 /// What one worker's translation needs to know at start.
 #[derive(Clone, Debug)]
 pub struct NatConfig {
-    /// Sessions of this worker; the memory is taken at start.
-    pub max_sessions: u32,
-    /// Where the table shall lie.
+    /// Sessions of this worker, of each family; the memory is taken at start. 0: the family is not
+    /// translated.
+    pub max_sessions: Each<u32>,
+    /// The largest TCP segment, in bytes, whose packet still fits the tunnel.
+    pub mss_limit: Each<u16>,
+    /// Where the tables shall lie.
     pub pages: Pages,
     pub timeouts: Timeouts,
-    /// The largest TCP segment, in bytes, whose packet still fits the tunnel.
-    pub mss_limit: u16,
-    /// Drawn at each start and never shown: it keys the session table's hash, so that nobody can
+    /// Drawn at each start and never shown: it keys the session tables' hash, so that nobody can
     /// build colliding flows, and the choice of l4_ports, so that nobody can guess them.
     pub secret: [u8; 32],
 }
@@ -79,95 +85,79 @@ pub struct SessionCounts {
     pub flushed: u64,
 }
 
-/// A look-up on its way through the stages of a burst.
-#[derive(Clone, Copy, Debug)]
-pub struct Lookup {
-    hash: u64,
-    guess: Guess,
-}
+impl ops::Add for SessionCounts {
+    type Output = Self;
 
-/// A parsed packet of a flow.
-pub trait FlowPacket {
-    const DIRECTION: Direction;
-
-    fn key(&self) -> &FlowKey;
+    fn add(self, other: Self) -> Self {
+        SessionCounts {
+            created: self.created + other.created,
+            expired: self.expired + other.expired,
+            cut: self.cut + other.cut,
+            flushed: self.flushed + other.flushed,
+        }
+    }
 }
 
 /// The translation of one worker.
-///
-/// A packet goes through [`Nat::look_up`], [`Nat::locate`], [`Nat::locate_further`] and then
-/// [`Nat::in2out`] or [`Nat::out2in`]; a burst goes through each of them as a whole.
 #[derive(Debug)]
 pub struct Nat {
-    table: SessionTable,
-    timeouts: Timeouts,
-    mss_limit: u16,
-    l4_ports: L4PortPicker,
+    families: Both<Translations>,
     policy_sessions: Arc<PolicySessions>,
-    counts: SessionCounts,
-    /// Where the search for sessions of an older epoch goes on; see [`Nat::sweep`].
-    sweep: Sweep,
 }
 
-#[derive(Debug, Default)]
-struct Sweep {
-    epoch: u16,
-    next: u32,
+/// A [`Translation`] of each family.
+#[derive(Debug)]
+pub enum Translations {}
+
+impl PerFamily for Translations {
+    type Of<A: Address> = Translation<A>;
 }
 
-/// Sessions whose end is prepared together, so that their cache misses overlap.
-const EXPIRE_BATCH: usize = 32;
+/// A slot of either family's table, as a number: where a visit of all sessions goes on.
+pub type Place = u32;
+
+/// Marks places of the IPv6 table; tables have fewer than 2^31 slots.
+const V6: Place = 1 << 31;
 
 impl Nat {
-    /// Takes the table's memory, from the NUMA node of the calling thread; an error where there is
+    /// Takes the tables' memory, from the NUMA node of the calling thread; an error where there is
     /// too little.
     pub fn new(config: &NatConfig) -> io::Result<Self> {
-        let mut random = ChaCha8Rng::from_seed(config.secret);
-        let hash = TableHash::new(&mut random);
-        Ok(Nat {
-            table: SessionTable::new(config.max_sessions, hash, config.pages)?,
-            timeouts: config.timeouts,
-            mss_limit: config.mss_limit,
-            l4_ports: L4PortPicker::new(random),
-            policy_sessions: Arc::default(),
-            counts: SessionCounts::default(),
-            sweep: Sweep::default(),
-        })
+        let policy_sessions = Arc::<PolicySessions>::default();
+        // Each family draws its own secrets.
+        let random = |stream| {
+            let mut random = ChaCha8Rng::from_seed(config.secret);
+            random.set_stream(stream);
+            random
+        };
+        let families = Both {
+            v4: Translation::new(config, random(4), Arc::clone(&policy_sessions))?,
+            v6: Translation::new(config, random(6), Arc::clone(&policy_sessions))?,
+        };
+        Ok(Nat { families, policy_sessions })
+    }
+
+    #[inline(always)]
+    pub fn of<A: Address>(&self) -> &Translation<A> {
+        self.families.of()
+    }
+
+    #[inline(always)]
+    pub fn of_mut<A: Address>(&mut self) -> &mut Translation<A> {
+        self.families.of_mut()
     }
 
     pub fn memory(&self) -> TableMemory {
-        self.table.memory()
-    }
-
-    /// First stage: the flow's hash; its line of the index begins to load.
-    #[inline(always)]
-    pub fn look_up(&self, direction: Direction, key: &FlowKey) -> Lookup {
-        let hash = self.table.hash().of(key);
-        self.table.prefetch(direction, hash);
-        Lookup { hash, guess: Guess::Further }
-    }
-
-    /// Second stage: where the session is by that line; it begins to load.
-    #[inline(always)]
-    pub fn locate(&self, direction: Direction, lookup: &mut Lookup) {
-        lookup.guess = self.table.locate(direction, lookup.hash);
-    }
-
-    /// The second stage once more, for those that it left [`Guess::Further`].
-    #[inline(always)]
-    pub fn locate_further(&self, direction: Direction, lookup: &mut Lookup) {
-        if lookup.guess == Guess::Further {
-            lookup.guess = self.table.locate_further(direction, lookup.hash);
-        }
+        self.families.v4.memory() + self.families.v6.memory()
     }
 
     /// Live sessions.
     pub fn sessions(&self) -> u32 {
-        self.table.len()
+        self.families.v4.sessions() + self.families.v6.sessions()
     }
 
     pub fn counts(&self) -> SessionCounts {
-        self.counts
+        self.families.v4.counts() + self.families.v6.counts()
     }
 
     /// Live sessions per policy, readable from another thread.
@@ -175,111 +165,89 @@ impl Nat {
         Arc::clone(&self.policy_sessions)
     }
 
-    /// Ends sessions that were idle too long; looks at no more than `budget` of them.
+    /// Ends sessions that were idle too long; looks at no more than `budget` of each family.
     pub fn expire(&mut self, now: Tick, budget: usize) {
-        let mut left = budget;
-        while left > 0 {
-            let batch = left.min(EXPIRE_BATCH);
-            if self.expire_batch(now.seconds(), batch) < batch {
-                return;
-            }
-            left -= batch;
-        }
+        self.families.v4.expire(now, budget);
+        self.families.v6.expire(now, budget);
     }
 
-    /// Returns how many timers had fired.
-    fn expire_batch(&mut self, now: u32, most: usize) -> usize {
-        let mut due = ArrayVec::<SessionId, EXPIRE_BATCH>::new();
-        while due.len() < most {
-            let Some(id) = self.table.next_due(now) else { break };
-            due.push(id);
-        }
-        let fired = due.len();
-        due.retain(|id| {
-            let session = self.table.session(*id);
-            let deadline = session.last_heard + self.timeouts.of(session.state());
-            if deadline > now {
-                // A packet came since the timer was set. Hits only note the time on the session's own
-                // cache line; the timer catches up here.
-                self.table.arm(*id, deadline);
-                return false;
-            }
-            self.table.prefetch_removal(*id);
-            true
-        });
-        for id in due {
-            self.remove(id);
-            self.counts.expired += 1;
-        }
-        fired
-    }
-
-    /// Goes on looking for sessions that the policies in force no longer allow, `budget` slots at a
-    /// time. Packets check their own session anyway; this ends the ones that are silent.
+    /// Goes on looking for sessions that the policies in force no longer allow, `budget` slots of each
+    /// family at a time. Packets check their own session anyway; this ends the ones that are silent.
     pub fn sweep(&mut self, policies: &PolicyTable, budget: u32) {
-        if self.sweep.epoch != policies.epoch() {
-            self.sweep = Sweep { epoch: policies.epoch(), next: 0 };
-        }
-        let end = self.sweep.next.saturating_add(budget).min(self.table.slots_used());
-        for id in (self.sweep.next..end).map(SessionId) {
-            if self.table.is_live(id) && !self.still_allowed(id, policies) {
-                self.cut(id);
-            }
-        }
-        self.sweep.next = end;
+        self.families.v4.sweep(policies, budget);
+        self.families.v6.sweep(policies, budget);
     }
 
-    /// Looks at up to `slots` session slots from `first` on and shows the live ones to `visit`, until
+    /// Looks at up to `slots` session slots from `first` on and shows the live sessions to `visit`, until
     /// it returns false. Returns where to go on, or `None` after the last.
     pub fn visit(
         &self,
-        first: u32,
+        first: Place,
         slots: u32,
-        mut visit: impl FnMut(SessionId, SessionView<'_>) -> bool,
-    ) -> Option<u32> {
-        let end = first.saturating_add(slots).min(self.table.slots_used());
-        for id in (first..end).map(SessionId) {
-            if self.table.is_live(id) && !visit(id, self.table.view(id)) {
-                return Some(id.0 + 1);
-            }
+        policies: &PolicyTable,
+        now: Tick,
+        mut visit: impl FnMut(Place, SessionRecord) -> bool,
+    ) -> Option<Place> {
+        let now = now.seconds();
+        if first & V6 == 0 {
+            let next = self
+                .families
+                .v4
+                .visit(first, slots, |id, session| visit(id.0, session.record(policies, now)));
+            return next.or(self.first_v6());
         }
-        (end < self.table.slots_used()).then_some(end)
+        let next = self.families.v6.visit(first & !V6, slots, |id, session| {
+            visit(id.0 | V6, session.record(policies, now))
+        });
+        next.map(|next| next | V6)
     }
 
-    /// Ends one session at an operator's wish.
-    pub fn flush(&mut self, id: SessionId) {
-        if self.table.is_live(id) {
-            self.remove(id);
-            self.counts.flushed += 1;
+    /// `None` while there never was an IPv6 session.
+    fn first_v6(&self) -> Option<Place> {
+        self.families.v6.has_slots().then_some(V6)
+    }
+
+    /// How many of the sessions in up to `slots` slots from `first` on would `policies` allow, how many
+    /// not? And where to go on, or `None` after the last.
+    pub fn assess(
+        &self,
+        first: Place,
+        slots: u32,
+        policies: &PolicyTable,
+    ) -> ((u64, u64), Option<Place>) {
+        let mut counted = (0, 0);
+        let mut count = |allowed| match allowed {
+            true => counted.0 += 1,
+            false => counted.1 += 1,
+        };
+        let next = if first & V6 == 0 {
+            let next = self.families.v4.visit(first, slots, |_, session| {
+                count(policies.allows(&session));
+                true
+            });
+            next.or(self.first_v6())
+        } else {
+            let next = self.families.v6.visit(first & !V6, slots, |_, session| {
+                count(policies.allows(&session));
+                true
+            });
+            next.map(|next| next | V6)
+        };
+        (counted, next)
+    }
+
+    /// Ends the session of a place at an operator's wish.
+    pub fn flush(&mut self, place: Place) {
+        match place & V6 {
+            0 => self.families.v4.flush(SessionId(place)),
+            _ => self.families.v6.flush(SessionId(place & !V6)),
         }
     }
 
-    /// True while the session's policy is here and still has its egress IP, and its node may still
-    /// send for its pod. Then the session is of the current epoch.
-    fn still_allowed(&mut self, id: SessionId, policies: &PolicyTable) -> bool {
-        if self.table.session(id).epoch == policies.epoch() {
-            return true;
-        }
-        let allowed = policies.allows(&self.table.view(id));
-        if allowed {
-            self.table.session_mut(id).epoch = policies.epoch();
-        }
-        allowed
-    }
-
-    fn cut(&mut self, id: SessionId) {
-        self.remove(id);
-        self.counts.cut += 1;
-    }
-
-    fn remove(&mut self, id: SessionId) {
-        self.policy_sessions.removed(self.table.session(id).policy());
-        self.table.remove(id);
-    }
-
-    /// Panics where the table contradicts itself. Looks at everything: for tests.
+    /// Panics where a table contradicts itself. Looks at everything: for tests.
     pub fn check_invariants(&self) {
-        self.table.check_invariants();
-        assert_eq!(self.policy_sessions.total(), u64::from(self.table.len()));
+        self.families.v4.check_invariants();
+        self.families.v6.check_invariants();
+        assert_eq!(self.policy_sessions.total(), u64::from(self.sessions()));
     }
 }

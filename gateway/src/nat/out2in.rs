@@ -2,7 +2,7 @@
 //! goes in: address-and-port-dependent filtering (RFC 4787 section 5).
 
 use super::{
-    Direction, FlowPacket, Lookup, Nat, Tick,
+    Direction, FlowPacket, Lookup, Tick, Translation, Vtep,
     flow::{Endpoint, ExternalEndpoint, FlowKey, Protocol, RemoteEndpoint},
     policy_table::PolicyTable,
     rewrite, tcp_state,
@@ -10,8 +10,8 @@ use super::{
 use crate::{
     verdict::DropReason,
     wire::{
-        icmp::ECHO_REPLY,
-        parse::{Ipv4Packet, Layout, Transport},
+        Address,
+        parse::{IpPacket, Layout, Transport},
     },
 };
 use std::net::Ipv4Addr;
@@ -19,25 +19,25 @@ use std::net::Ipv4Addr;
 /// A packet from the world, parsed.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
-pub struct Out2in {
+pub struct Out2in<A: Address = Ipv4Addr> {
     pub layout: Layout,
-    pub key: FlowKey,
+    pub key: FlowKey<A>,
 }
 
 /// Where a translated packet goes: into the tunnel to this node, under this policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ToNode {
-    pub vtep: Ipv4Addr,
+    pub vtep: Vtep,
     pub policy: u32,
 }
 
-impl Out2in {
+impl<A: Address> Out2in<A> {
     /// An error where the direction does not fit the packet: of ICMP only an echo reply.
     #[inline(always)]
-    pub fn new(packet: &Ipv4Packet, transport: &Transport) -> Result<Self, DropReason> {
+    pub fn new(packet: &IpPacket<A>, transport: &Transport) -> Result<Self, DropReason> {
         let Transport { protocol, mut source, destination, icmp_type, .. } = *transport;
         if protocol == Protocol::Icmp {
-            if icmp_type != ECHO_REPLY {
+            if icmp_type != A::ECHO_REPLY {
                 return Err(DropReason::IcmpUnsupported);
             }
             source = 0;
@@ -50,27 +50,28 @@ impl Out2in {
 
     /// The far end.
     #[inline(always)]
-    pub fn source(&self) -> Ipv4Addr {
+    pub fn source(&self) -> A {
         self.key.remote().0.address
     }
 }
 
-impl FlowPacket for Out2in {
+impl<A: Address> FlowPacket for Out2in<A> {
     const DIRECTION: Direction = Direction::Out2in;
+    type Address = A;
 
     #[inline(always)]
-    fn key(&self) -> &FlowKey {
+    fn key(&self) -> &FlowKey<A> {
         &self.key
     }
 }
 
-impl Nat {
+impl<A: Address> Translation<A> {
     /// Last stage: translates the packet in `frame`. After an error the frame is as it was.
     #[inline(always)]
     pub fn out2in(
         &mut self,
         frame: &mut [u8],
-        input: &Out2in,
+        input: &Out2in<A>,
         lookup: Lookup,
         policies: &PolicyTable,
         now: Tick,

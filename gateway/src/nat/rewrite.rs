@@ -3,31 +3,19 @@
 
 use super::session::Session;
 use crate::wire::{
-    Header,
+    Address, Header,
+    address::End,
     checksum::Delta,
     icmp::IcmpHeader,
-    ipv4::Ipv4Header,
     parse::{Layout, Protocol},
     tcp::{SYN, TcpHeader, clamp_mss},
     udp::UdpHeader,
 };
-use std::net::Ipv4Addr;
-
-/// Which end of the packet changes.
-#[derive(Clone, Copy)]
-enum End {
-    Source,
-    Destination,
-}
-
-/// What a TTL that is one less adds to the header's sum, whatever it was: it is the upper byte of its
-/// word.
-const ONE_HOP: Delta = Delta::replace_u16([1, 0], [0, 0]);
 
 /// What changes, and what that adds to the checksum sums.
-struct Change {
+struct Change<A> {
     end: End,
-    address: Ipv4Addr,
+    address: A,
     l4_port: u16,
     l3: Delta,
     l4: Delta,
@@ -35,7 +23,12 @@ struct Change {
 
 /// Internal → external: the source. One hop less to live.
 #[inline(always)]
-pub(super) fn source(frame: &mut [u8], layout: &Layout, protocol: Protocol, to: &Session) {
+pub(super) fn source<A: Address>(
+    frame: &mut [u8],
+    layout: &Layout,
+    protocol: Protocol,
+    to: &Session<A>,
+) {
     let change = Change {
         end: End::Source,
         address: to.external_address,
@@ -48,7 +41,12 @@ pub(super) fn source(frame: &mut [u8], layout: &Layout, protocol: Protocol, to: 
 
 /// External → internal: the destination. One hop less to live.
 #[inline(always)]
-pub(super) fn destination(frame: &mut [u8], layout: &Layout, protocol: Protocol, to: &Session) {
+pub(super) fn destination<A: Address>(
+    frame: &mut [u8],
+    layout: &Layout,
+    protocol: Protocol,
+    to: &Session<A>,
+) {
     let change = Change {
         end: End::Destination,
         address: to.internal().0.address,
@@ -68,16 +66,9 @@ pub(super) fn clamp_syn(frame: &mut [u8], layout: &Layout, limit: u16) {
 }
 
 #[inline(always)]
-fn write(frame: &mut [u8], layout: &Layout, protocol: Protocol, change: &Change) {
-    if let Some(ip) = Ipv4Header::at_mut(frame, layout.l3()) {
-        match change.end {
-            End::Source => ip.source = change.address.octets(),
-            End::Destination => ip.destination = change.address.octets(),
-        }
-        // The caller has seen to it that the TTL is at least 2.
-        ip.ttl -= 1;
-        ip.checksum = ip.checksum.apply(change.l3.and(ONE_HOP));
-    }
+fn write<A: Address>(frame: &mut [u8], layout: &Layout, protocol: Protocol, change: &Change<A>) {
+    // The caller has seen to it that the TTL is at least 2.
+    A::translate(frame, layout.l3(), change.end, change.address, change.l3);
     match protocol {
         Protocol::Tcp => {
             let Some(tcp) = TcpHeader::at_mut(frame, layout.l4()) else { return };

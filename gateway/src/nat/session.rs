@@ -5,7 +5,9 @@ use super::{
     flow::{
         Address, Endpoint, ExternalEndpoint, FlowKey, InternalEndpoint, Protocol, RemoteEndpoint,
     },
+    policy_table::PolicyTable,
     record::{SessionRecord, Traffic},
+    vtep::Vtep,
 };
 use crate::wire::checksum::Delta;
 use std::{
@@ -117,7 +119,7 @@ pub struct Session<A: Address = Ipv4Addr> {
     pub(super) traffic: TrafficCounts,
     pub(super) external_address: A,
     /// The tunnel address of the node that the last valid in2out packet came from.
-    pub(super) vtep: Ipv4Addr,
+    pub(super) vtep: Vtep,
     /// Seconds ([`super::Tick::seconds`]).
     pub(super) last_heard: u32,
     /// Policy id (a VNI: 24 bits) and state.
@@ -147,7 +149,7 @@ pub struct NewSession<A: Address = Ipv4Addr> {
     pub remote: RemoteEndpoint<A>,
     pub state: SessionState,
     pub policy: u32,
-    pub vtep: Ipv4Addr,
+    pub vtep: Vtep,
     pub epoch: u16,
     /// Seconds.
     pub now: u32,
@@ -172,7 +174,7 @@ impl<A: Address> Session<A> {
             key: FlowKey::in2out(0, Protocol::Tcp, internal, remote),
             traffic: TrafficCounts::NONE,
             external_address: A::UNSPECIFIED,
-            vtep: Ipv4Addr::UNSPECIFIED,
+            vtep: Vtep::NONE,
             last_heard: 0,
             policy_state: 0,
             external_l4_port: 0,
@@ -286,12 +288,12 @@ impl<A: Address> SessionView<'_, A> {
         self.session.remote().0
     }
 
-    pub fn vtep(&self) -> Ipv4Addr {
+    pub fn vtep(&self) -> Vtep {
         self.session.vtep
     }
 
     /// The session as it leaves the worker; `now` in seconds.
-    pub fn record(&self, now: u32) -> SessionRecord {
+    pub fn record(&self, policies: &PolicyTable, now: u32) -> SessionRecord {
         let session = self.session;
         SessionRecord {
             tenant: session.key.tenant(),
@@ -301,7 +303,7 @@ impl<A: Address> SessionView<'_, A> {
             internal: self.internal().any(),
             external: self.external().any(),
             remote: self.remote().any(),
-            vtep: session.vtep.into(),
+            vtep: policies.vtep_address(session.vtep),
             age_seconds: now.saturating_sub(self.created),
             idle_seconds: now.saturating_sub(session.last_heard),
             in2out: session.traffic.of(Direction::In2out),

@@ -15,6 +15,7 @@
 //!
 //! and the way back uses ~Δ. (Equation 4 of the same RFC, `HC - ~m - m'`, can give a wrong zero.)
 
+use std::net::IpAddr;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// A checksum field, its two bytes as they are in the packet.
@@ -119,19 +120,38 @@ pub fn is_valid_header(header: &[u8; 20]) -> bool {
     matches!((sum & 0xffff) + (sum >> 16 & 0xffff) + (sum >> 32), 0xffff | 0x1_fffe)
 }
 
-/// True when a UDP or TCP segment with its IPv4 pseudo header sums up to all ones.
+/// True when an L4 segment with its pseudo header (RFC 768; RFC 8200 section 8.1) sums up to all ones.
 pub fn is_valid_with_pseudo_header(
-    source: [u8; 4],
-    destination: [u8; 4],
+    source: IpAddr,
+    destination: IpAddr,
     protocol: u8,
     segment: &[u8],
 ) -> bool {
-    let length = (segment.len() as u16).to_be_bytes();
-    let pseudo = u64::from(u32::from_ne_bytes(source))
-        + u64::from(u32::from_ne_bytes(destination))
+    fold(pseudo_header(source, destination, protocol, segment.len()) + sum(segment)) == 0xffff
+}
+
+/// The checksum over `segment`, whose own checksum field must be zero, with its pseudo header.
+pub fn with_pseudo_header(
+    source: IpAddr,
+    destination: IpAddr,
+    protocol: u8,
+    segment: &[u8],
+) -> Checksum {
+    let sum = pseudo_header(source, destination, protocol, segment.len()) + sum(segment);
+    Checksum((!fold(sum)).to_ne_bytes())
+}
+
+/// The two families lay it out differently, and the sum does not care.
+fn pseudo_header(source: IpAddr, destination: IpAddr, protocol: u8, length: usize) -> u64 {
+    let address = |address: IpAddr| match address {
+        IpAddr::V4(address) => sum(&address.octets()),
+        IpAddr::V6(address) => sum(&address.octets()),
+    };
+    let length = (length as u16).to_be_bytes();
+    address(source)
+        + address(destination)
         + u64::from(u16::from_ne_bytes([0, protocol]))
-        + u64::from(u16::from_ne_bytes(length));
-    fold(pseudo + sum(segment)) == 0xffff
+        + u64::from(u16::from_ne_bytes(length))
 }
 
 /// The sum, not yet folded: 64 bits hold the carries of 2^32 words.

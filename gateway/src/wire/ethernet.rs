@@ -8,6 +8,7 @@ use zerocopy::{
 pub const ETHERTYPE_IPV4: u16 = 0x0800;
 pub const ETHERTYPE_ARP: u16 = 0x0806;
 pub const ETHERTYPE_VLAN: u16 = 0x8100;
+pub const ETHERTYPE_IPV6: u16 = 0x86dd;
 
 #[derive(
     Clone,
@@ -31,6 +32,11 @@ impl MacAddress {
     /// The group bit: broadcast and multicast.
     pub fn is_group(self) -> bool {
         self.0[0] & 1 != 0
+    }
+
+    /// Where IPv6 multicast goes (RFC 2464 section 7).
+    pub fn is_ipv6_multicast(self) -> bool {
+        self.0[..2] == [0x33, 0x33]
     }
 
     pub fn is_zero(self) -> bool {

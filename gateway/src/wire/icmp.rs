@@ -1,4 +1,4 @@
-//! ICMP (RFC 792): the fixed eight bytes.
+//! ICMP (RFC 792), and the fixed eight bytes that ICMPv6 has as well.
 
 use super::checksum::Checksum;
 use zerocopy::{
@@ -8,12 +8,6 @@ use zerocopy::{
 pub const ECHO_REPLY: u8 = 0;
 pub const ECHO_REQUEST: u8 = 8;
 pub const TIME_EXCEEDED: u8 = 11;
-
-/// The types that report an error about another packet (RFC 1122 section 3.2.2). No error is ever
-/// sent about one of these.
-pub fn is_error(icmp_type: u8) -> bool {
-    matches!(icmp_type, 3 | 4 | 5 | 11 | 12)
-}
 
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]

@@ -3,17 +3,22 @@
 //! Header structs are zerocopy views onto the frame. Their integer fields are big-endian types
 //! (`U16`, `U32`), so a host-order integer exists only after `.get()`.
 
+pub mod address;
 pub mod arp;
 pub mod checksum;
 pub mod ethernet;
 pub mod icmp;
+pub mod icmpv6;
 pub mod ipv4;
+pub mod ipv6;
+pub mod nd;
 pub mod parse;
 pub mod tcp;
 pub mod udp;
 pub mod vlan;
 pub mod vxlan;
 
+pub use address::{Address, Both, Each, PerFamily};
 pub use ethernet::MacAddress;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};

@@ -20,15 +20,15 @@ use gateway::{
     },
     memory::Pages,
     nat::{
-        Nat, NatConfig, PolicyTable, Tick, Timeouts,
+        Nat, NatConfig, PolicyTable, Tick, Timeouts, VtepNumbers,
         policy_table::{NodeEntry, PolicyEntry},
     },
     verdict::{DropReason, Side},
-    wire::MacAddress,
+    wire::{Both, MacAddress},
 };
 use std::{
     collections::{BTreeMap, HashMap},
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr},
     sync::Arc,
 };
 
@@ -119,7 +119,7 @@ impl<B: PacketBuf> Parts<B> {
         let external = PortConfig {
             mac: MacAddress(setup.external_mac),
             addresses: vec!["203.0.113.2/24".parse().unwrap()],
-            gateways: setup.external_gateways,
+            gateways: setup.external_gateways.into_iter().map(IpAddr::from).collect(),
             mtu: setup.external_mtu,
             vlan: setup.external_vlan,
         };
@@ -130,10 +130,10 @@ impl<B: PacketBuf> Parts<B> {
         let policies = Arc::new(ArcSwap::from_pointee(usual_policies(1)));
         let (requests, receiver) = crossbeam_channel::bounded(4);
         let nat = Nat::new(&NatConfig {
-            max_sessions: setup.max_sessions,
+            max_sessions: Both { v4: setup.max_sessions, v6: setup.max_sessions },
+            mss_limit: config.mss_limits(),
             pages: Pages::Transparent,
             timeouts: Timeouts::default(),
-            mss_limit: config.mss_limit(),
             secret: [7; 32],
         });
         let worker = Worker::new(
@@ -284,17 +284,17 @@ pub fn usual_policies(generation: u64) -> PolicyTable {
 
 /// (id, egress IPs, draining IPs) of each policy; the nodes are always the same two.
 pub fn policies(generation: u64, list: &[(u32, &[Ipv4Addr], &[Ipv4Addr])]) -> PolicyTable {
+    let any = |list: &[Ipv4Addr]| list.iter().copied().map(IpAddr::from).collect::<Vec<_>>();
     let entry = |(id, egress, draining): &(u32, &[Ipv4Addr], &[Ipv4Addr])| {
-        let name = format!("policy-{id}");
-        let (egress_ips, draining_ips) = (egress.to_vec(), draining.to_vec());
-        (*id, PolicyEntry { name, egress_ips, draining_ips })
+        (*id, PolicyEntry::new(format!("policy-{id}"), &any(egress), &any(draining)))
     };
-    let node = |name: &str, vtep, cidr: &str| {
-        (vtep, NodeEntry { name: name.into(), source_cidrs: vec![cidr.parse().unwrap()] })
+    let node = |name: &str, vtep: Ipv4Addr, cidr: &str| {
+        (vtep.into(), NodeEntry { name: name.into(), source_cidrs: vec![cidr.parse().unwrap()] })
     };
     let nodes: HashMap<_, _> =
         [node("node1", NODE, "10.244.1.0/24"), node("node2", NODE2, "10.244.2.0/24")].into();
-    PolicyTable::new(generation, list.iter().map(entry).collect(), nodes, vec![VTEP, EXTERNAL])
+    let (policies, own) = (list.iter().map(entry).collect(), vec![VTEP.into(), EXTERNAL.into()]);
+    PolicyTable::new(generation, policies, nodes, own, VtepNumbers::default())
 }
 
 /// Where there is an ARP packet: its operation.

@@ -26,7 +26,7 @@ use gateway::{
     memory::Pages,
     nat::{Nat, NatConfig, Tick, Timeouts},
     verdict::Side,
-    wire::MacAddress,
+    wire::{Both, MacAddress},
 };
 use std::{
     net::{IpAddr, Ipv4Addr},
@@ -155,14 +155,8 @@ impl Running {
 
     pub fn start(state: StateFolder, listen: &Listen) -> Self {
         let (config, _) = Config::parse(CONFIG).unwrap();
-        let own: Vec<Ipv4Addr> = [&config.tunnel.port, &config.external.port]
-            .into_iter()
-            .flat_map(|port| port.own_addresses())
-            .map(|address| match address {
-                IpAddr::V4(address) => address,
-                IpAddr::V6(address) => panic!("{address}"),
-            })
-            .collect();
+        let own = [&config.tunnel.port, &config.external.port];
+        let own: Vec<IpAddr> = own.into_iter().flat_map(|port| port.own_addresses()).collect();
         let store = StateDir::new(state.path());
         let policies = PolicyStore::new("gw-a", config.policy_limits(), own, store);
         policies.load_at_start(|| Ok(None)).unwrap();
@@ -181,10 +175,10 @@ impl Running {
             let turn = Arc::clone(&turn);
             thread::spawn(move || {
                 let nat = Nat::new(&NatConfig {
-                    max_sessions: 10_000,
+                    max_sessions: Both { v4: 10_000, v6: 10_000 },
                     pages: Pages::Transparent,
                     timeouts: Timeouts::default(),
-                    mss_limit: datapath.mss_limit(),
+                    mss_limit: datapath.mss_limits(),
                     secret: [7; 32],
                 });
                 // Made here, so that its table is near.
@@ -345,7 +339,7 @@ fn datapath() -> DatapathConfig {
         vlan: 0,
     };
     let tunnel = port(TUNNEL_MAC, "192.0.2.10/24", vec![]);
-    let external = port(EXTERNAL_MAC, "203.0.113.2/24", vec![Ipv4Addr::new(203, 0, 113, 1)]);
+    let external = port(EXTERNAL_MAC, "203.0.113.2/24", vec![Ipv4Addr::new(203, 0, 113, 1).into()]);
     DatapathConfig::new(tunnel, external, crate::harness::VXLAN_PORT, 1000).unwrap()
 }
 

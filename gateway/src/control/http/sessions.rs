@@ -16,7 +16,7 @@ use axum::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use std::{net::IpAddr, sync::Arc};
+use std::sync::Arc;
 
 /// Sessions of a page where the request does not say.
 const PAGE: usize = 1000;
@@ -114,7 +114,7 @@ pub(super) async fn flush(State(api): State<Arc<Api>>, uri: Uri) -> Result<Respo
 }
 
 fn filter(query: &mut Query, policies: &PolicyTable) -> Result<SessionFilter, ApiError> {
-    const ADDRESS: &str = "an IPv4 address";
+    const ADDRESS: &str = "an IP address";
     let source = query.value("src", ADDRESS)?;
     let destination = query.value("dst", ADDRESS)?;
     let policy = match query.text("policy")? {
@@ -141,10 +141,7 @@ fn filter(query: &mut Query, policies: &PolicyTable) -> Result<SessionFilter, Ap
 
 fn session(worker: usize, record: &SessionRecord, policies: &PolicyTable) -> Session {
     let policy = policies.policy(record.policy);
-    let node = match record.vtep {
-        IpAddr::V4(vtep) => policies.node(vtep),
-        IpAddr::V6(_) => None,
-    };
+    let node = policies.node_at(record.vtep);
     let mut remote = record.remote;
     if record.protocol == Protocol::Icmp {
         // The far end has no number of its own: it sees and returns the external id.

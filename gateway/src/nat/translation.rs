@@ -1,0 +1,218 @@
+//! The sessions of one worker and one address family: looking them up, ageing them, ending them.
+
+use super::{
+    Direction, FlowKey, Guess, NatConfig, PolicySessions, PolicyTable, SessionCounts, SessionId,
+    SessionView, TableHash, TableMemory, Tick, Timeouts, l4_port::L4PortPicker,
+    table::SessionTable,
+};
+use crate::wire::Address;
+use arrayvec::ArrayVec;
+use rand_chacha::ChaCha8Rng;
+use std::{io, sync::Arc};
+
+/// A look-up on its way through the stages of a burst.
+#[derive(Clone, Copy, Debug)]
+pub struct Lookup {
+    pub(super) hash: u64,
+    pub(super) guess: Guess,
+}
+
+/// A parsed packet of a flow.
+pub trait FlowPacket {
+    const DIRECTION: Direction;
+    type Address: Address;
+
+    fn key(&self) -> &FlowKey<Self::Address>;
+}
+
+/// The translation of one family.
+///
+/// A packet goes through [`Translation::look_up`], [`Translation::locate`],
+/// [`Translation::locate_further`] and then [`Translation::in2out`] or [`Translation::out2in`]; a burst
+/// goes through each of them as a whole.
+#[derive(Debug)]
+pub struct Translation<A: Address> {
+    pub(super) table: SessionTable<A>,
+    pub(super) timeouts: Timeouts,
+    pub(super) mss_limit: u16,
+    pub(super) l4_ports: L4PortPicker,
+    pub(super) policy_sessions: Arc<PolicySessions>,
+    pub(super) counts: SessionCounts,
+    /// Where the search for sessions of an older epoch goes on; see [`Translation::sweep`].
+    sweep: Sweep,
+}
+
+#[derive(Debug, Default)]
+struct Sweep {
+    epoch: u16,
+    next: u32,
+}
+
+/// Sessions whose end is prepared together, so that their cache misses overlap.
+const EXPIRE_BATCH: usize = 32;
+
+impl<A: Address> Translation<A> {
+    pub(super) fn new(
+        config: &NatConfig,
+        mut random: ChaCha8Rng,
+        policy_sessions: Arc<PolicySessions>,
+    ) -> io::Result<Self> {
+        let hash = TableHash::new(&mut random);
+        Ok(Translation {
+            table: SessionTable::new(*config.max_sessions.of::<A>(), hash, config.pages)?,
+            timeouts: config.timeouts,
+            mss_limit: *config.mss_limit.of::<A>(),
+            l4_ports: L4PortPicker::new(random),
+            policy_sessions,
+            counts: SessionCounts::default(),
+            sweep: Sweep::default(),
+        })
+    }
+
+    pub fn memory(&self) -> TableMemory {
+        self.table.memory()
+    }
+
+    /// First stage: the flow's hash; its line of the index begins to load.
+    #[inline(always)]
+    pub fn look_up(&self, direction: Direction, key: &FlowKey<A>) -> Lookup {
+        let hash = self.table.hash().of(key);
+        self.table.prefetch(direction, hash);
+        Lookup { hash, guess: Guess::Further }
+    }
+
+    /// Second stage: where the session is by that line; it begins to load.
+    #[inline(always)]
+    pub fn locate(&self, direction: Direction, lookup: &mut Lookup) {
+        lookup.guess = self.table.locate(direction, lookup.hash);
+    }
+
+    /// The second stage once more, for those that it left [`Guess::Further`].
+    #[inline(always)]
+    pub fn locate_further(&self, direction: Direction, lookup: &mut Lookup) {
+        if lookup.guess == Guess::Further {
+            lookup.guess = self.table.locate_further(direction, lookup.hash);
+        }
+    }
+
+    /// Whether there ever was a session.
+    pub(super) fn has_slots(&self) -> bool {
+        self.table.slots_used() > 0
+    }
+
+    /// Live sessions.
+    pub fn sessions(&self) -> u32 {
+        self.table.len()
+    }
+
+    pub fn counts(&self) -> SessionCounts {
+        self.counts
+    }
+
+    /// Ends sessions that were idle too long; looks at no more than `budget` of them.
+    pub fn expire(&mut self, now: Tick, budget: usize) {
+        let mut left = budget;
+        while left > 0 {
+            let batch = left.min(EXPIRE_BATCH);
+            if self.expire_batch(now.seconds(), batch) < batch {
+                return;
+            }
+            left -= batch;
+        }
+    }
+
+    /// Returns how many timers had fired.
+    fn expire_batch(&mut self, now: u32, most: usize) -> usize {
+        let mut due = ArrayVec::<SessionId, EXPIRE_BATCH>::new();
+        while due.len() < most {
+            let Some(id) = self.table.next_due(now) else { break };
+            due.push(id);
+        }
+        let fired = due.len();
+        due.retain(|id| {
+            let session = self.table.session(*id);
+            let deadline = session.last_heard + self.timeouts.of(session.state());
+            if deadline > now {
+                // A packet came since the timer was set. Hits only note the time on the session's own
+                // cache line; the timer catches up here.
+                self.table.arm(*id, deadline);
+                return false;
+            }
+            self.table.prefetch_removal(*id);
+            true
+        });
+        for id in due {
+            self.remove(id);
+            self.counts.expired += 1;
+        }
+        fired
+    }
+
+    /// Goes on looking for sessions that the policies in force no longer allow, `budget` slots at a
+    /// time. Packets check their own session anyway; this ends the ones that are silent.
+    pub fn sweep(&mut self, policies: &PolicyTable, budget: u32) {
+        if self.sweep.epoch != policies.epoch() {
+            self.sweep = Sweep { epoch: policies.epoch(), next: 0 };
+        }
+        let end = self.sweep.next.saturating_add(budget).min(self.table.slots_used());
+        for id in (self.sweep.next..end).map(SessionId) {
+            if self.table.is_live(id) && !self.still_allowed(id, policies) {
+                self.cut(id);
+            }
+        }
+        self.sweep.next = end;
+    }
+
+    /// Looks at up to `slots` session slots from `first` on and shows the live ones to `visit`, until
+    /// it returns false. Returns where to go on, or `None` after the last.
+    pub fn visit(
+        &self,
+        first: u32,
+        slots: u32,
+        mut visit: impl FnMut(SessionId, SessionView<'_, A>) -> bool,
+    ) -> Option<u32> {
+        let end = first.saturating_add(slots).min(self.table.slots_used());
+        for id in (first..end).map(SessionId) {
+            if self.table.is_live(id) && !visit(id, self.table.view(id)) {
+                return Some(id.0 + 1);
+            }
+        }
+        (end < self.table.slots_used()).then_some(end)
+    }
+
+    /// Ends one session at an operator's wish.
+    pub fn flush(&mut self, id: SessionId) {
+        if self.table.is_live(id) {
+            self.remove(id);
+            self.counts.flushed += 1;
+        }
+    }
+
+    /// True while the session's policy is here and still has its egress IP, and its node may still
+    /// send for its pod. Then the session is of the current epoch.
+    pub(super) fn still_allowed(&mut self, id: SessionId, policies: &PolicyTable) -> bool {
+        if self.table.session(id).epoch == policies.epoch() {
+            return true;
+        }
+        let allowed = policies.allows(&self.table.view(id));
+        if allowed {
+            self.table.session_mut(id).epoch = policies.epoch();
+        }
+        allowed
+    }
+
+    pub(super) fn cut(&mut self, id: SessionId) {
+        self.remove(id);
+        self.counts.cut += 1;
+    }
+
+    pub(super) fn remove(&mut self, id: SessionId) {
+        self.policy_sessions.removed(self.table.session(id).policy());
+        self.table.remove(id);
+    }
+
+    /// Panics where the table contradicts itself. Looks at everything: for tests.
+    pub fn check_invariants(&self) {
+        self.table.check_invariants();
+    }
+}
