@@ -20,6 +20,7 @@ pub mod nd;
 pub mod neighbour;
 pub mod next_hop;
 pub mod request;
+pub mod steering;
 pub mod tunnel;
 pub mod worker;
 

@@ -97,6 +97,12 @@ impl<A: Address> FlowKey<A> {
         FlowKey(A::pack(ours.address, remote.address, l4))
     }
 
+    /// The same on every machine, so a hash of them may be told to others.
+    #[inline(always)]
+    pub(crate) fn words(&self) -> &[u64] {
+        self.0.as_ref()
+    }
+
     #[inline(always)]
     pub fn protocol(&self) -> Protocol {
         match A::unpack(&self.0).2 as u8 {

@@ -50,7 +50,8 @@ pub trait Address:
     const HEADER_LEN: usize;
 
     /// A flow key in 64-bit words: the addresses, and last the L4 word. Words are loaded from the octets
-    /// as they are: nobody looks at their value.
+    /// little-endian, which costs nothing where it matters. Their values are part of the shard hash that
+    /// is published: see `datapath::steering`.
     type Words: Copy + Eq + fmt::Debug + AsRef<[u64]> + Send + Sync;
 
     type Bits: Copy + Eq + fmt::Debug + BitAnd<Output = Self::Bits> + Send + Sync;
@@ -174,13 +175,13 @@ impl Address for Ipv4Addr {
 
     #[inline(always)]
     fn pack(ours: Self, remote: Self, l4: u64) -> [u64; 2] {
-        let word = |address: Self| u64::from(u32::from_ne_bytes(address.octets()));
+        let word = |address: Self| u64::from(u32::from_le_bytes(address.octets()));
         [word(ours) << 32 | word(remote), l4]
     }
 
     #[inline(always)]
     fn unpack([addresses, l4]: &[u64; 2]) -> (Self, Self, u64) {
-        let address = |word: u64| Self::from((word as u32).to_ne_bytes());
+        let address = |word: u64| Self::from((word as u32).to_le_bytes());
         (address(*addresses >> 32), address(*addresses), *l4)
     }
 
@@ -283,15 +284,18 @@ impl Address for Ipv6Addr {
 
     #[inline(always)]
     fn pack(ours: Self, remote: Self, l4: u64) -> [u64; 5] {
-        let [a, b]: [u64; 2] = zerocopy::transmute!(ours.octets());
-        let [c, d]: [u64; 2] = zerocopy::transmute!(remote.octets());
+        let words = |address: Self| {
+            let words: [u64; 2] = zerocopy::transmute!(address.octets());
+            words.map(u64::from_le)
+        };
+        let ([a, b], [c, d]) = (words(ours), words(remote));
         [a, b, c, d, l4]
     }
 
     #[inline(always)]
     fn unpack([a, b, c, d, l4]: &[u64; 5]) -> (Self, Self, u64) {
         let address = |words: [u64; 2]| {
-            let octets: [u8; 16] = zerocopy::transmute!(words);
+            let octets: [u8; 16] = zerocopy::transmute!(words.map(u64::to_le));
             Self::from(octets)
         };
         (address([*a, *b]), address([*c, *d]), *l4)
