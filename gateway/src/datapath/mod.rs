@@ -17,6 +17,7 @@ pub mod io;
 pub mod memory_io;
 pub mod neighbour;
 pub mod next_hop;
+pub mod one_arm;
 pub mod request;
 pub mod tunnel;
 pub mod worker;
