@@ -2,13 +2,15 @@
 //!
 //! Unknown keys are refused, and every mistake is told at once with its key, the reason and what to
 //! do. What is left out has the default that `configs/gateway.toml` shows. In reading order:
-//! `section` walks the text's tables, `ports` reads the two NIC sides, `nat` the timeouts and
-//! limits, `listen` where the API is.
+//! `section` walks the text's tables, `ports` reads the two NIC sides, `address` their addresses,
+//! `sides` is what the two must agree on, `nat` the timeouts and limits, `listen` where the API is.
 
+mod address;
 mod listen;
 mod nat;
 mod ports;
 mod section;
+mod sides;
 
 #[cfg(test)]
 mod tests;
@@ -20,6 +22,7 @@ pub use listen::Listen;
 pub use nat::{Limits, NatConfig};
 pub use ports::{ExternalPort, PortConfig, TunnelPort};
 use section::{Problems, Section};
+pub use sides::OneArmed;
 
 /// The configuration of one gateway process.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,7 +42,7 @@ pub struct Config {
 /// `[workers]`: who forwards packets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Workers {
-    /// One worker per core; distinct, at least one.
+    /// One worker per core; distinct, 1 to 64 of them.
     pub cores: Vec<u16>,
     pub idle: Idle,
 }
@@ -129,6 +132,11 @@ impl Config {
         }
     }
 
+    /// How the sides are told apart when they share one device; `None` when each has its own.
+    pub fn one_armed(&self) -> Option<OneArmed> {
+        sides::one_armed(&self.tunnel.port, &self.external.port)
+    }
+
     /// What policies may claim at this gateway.
     pub fn policy_limits(&self) -> policy::GatewayLimits {
         let (tunnel, external) = (&self.tunnel.port, &self.external.port);
@@ -184,6 +192,9 @@ fn read(mut root: Section<'_>) -> Option<Config> {
     })
 }
 
+/// Each two workers have handoff rings between them, so their number grows with its square.
+const MAX_WORKERS: usize = 64;
+
 fn workers(mut section: Section<'_>) -> Workers {
     let cores = match section.optional("cores") {
         None => vec![1],
@@ -193,8 +204,8 @@ fn workers(mut section: Section<'_>) -> Workers {
                 0 if list.is_empty_list() => {
                     list.error("needs at least one core", "each core runs one worker");
                 }
-                0 | 1 => {}
-                _ => list.error("this version runs one worker", "keep one core"),
+                0..=MAX_WORKERS => {}
+                n => list.error(format!("{n} cores are more than {MAX_WORKERS}"), "keep fewer"),
             }
             cores
         }

@@ -4,7 +4,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+use super::address::{own_address, router};
 use super::section::{Item, Section};
+use super::sides;
 
 /// The side of the nodes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,11 +29,12 @@ pub struct ExternalPort {
 pub struct PortConfig {
     /// A DPDK vdev with its arguments, or a PCI address.
     pub device: String,
-    /// At least one. Each is the port's own address and the prefix that is on-link with it; the
-    /// first is the one that it sends from.
+    /// At least one of either family. Each is the port's own address and the prefix that is on-link
+    /// with it; the first of its family is the one that the port sends from.
     pub addresses_v4: Vec<Ipv4Net>,
+    /// Without the link-local one, which every port makes of its MAC.
     pub addresses_v6: Vec<Ipv6Net>,
-    /// Next hops for what is not on-link; they are.
+    /// Next hops for what is not on-link; they are, or are link-local (IPv6).
     pub gateways_v4: Vec<Ipv4Addr>,
     pub gateways_v6: Vec<Ipv6Addr>,
     /// Of the port itself: the longest IP packet that it sends or takes.
@@ -58,7 +61,8 @@ impl PortConfig {
         v4.chain(self.gateways_v6.iter().copied().map(IpAddr::V6))
     }
 
-    fn on_link(&self) -> impl Iterator<Item = IpNet> {
+    /// What is on-link by its addresses, IPv4 first.
+    pub(super) fn on_link(&self) -> impl Iterator<Item = IpNet> {
         let v4 = self.addresses_v4.iter().copied().map(IpNet::V4);
         v4.chain(self.addresses_v6.iter().copied().map(IpNet::V6))
     }
@@ -78,15 +82,17 @@ pub(super) fn read(mut ports: Section<'_>) -> (Option<TunnelPort>, Option<Extern
     let mut section = ports.section("tunnel");
     let tunnel =
         port(&mut section).map(|port| TunnelPort { port, vxlan_port: vxlan_port(&mut section) });
+    if let Some(TunnelPort { port, .. }) = &tunnel {
+        unused_routers(&section, port);
+    }
     section.finish();
 
     let mut section = ports.section("external");
     let port = port(&mut section);
-    if port.as_ref().is_some_and(|port| port.gateways_v4.is_empty()) {
-        let reason = "has no IPv4 router: only destinations that are on-link can be reached";
-        section.warning("gateways", reason, "write the address of the next hop to the world");
-    }
     let prefixes = egress_prefixes(&mut section);
+    if let Some(port) = &port {
+        ways_out(&section, port, &prefixes);
+    }
     let external = port.map(|port| {
         let (egress_prefixes_v4, egress_prefixes_v6) = by_family(prefixes);
         ExternalPort { port, egress_prefixes_v4, egress_prefixes_v6 }
@@ -94,7 +100,7 @@ pub(super) fn read(mut ports: Section<'_>) -> (Option<TunnelPort>, Option<Extern
     section.finish();
 
     if let (Some(tunnel), Some(external)) = (&tunnel, &external) {
-        check_apart(&ports, &tunnel.port, &external.port);
+        sides::check(&ports, &tunnel.port, external);
     }
     ports.finish();
     (tunnel, external)
@@ -102,16 +108,13 @@ pub(super) fn read(mut ports: Section<'_>) -> (Option<TunnelPort>, Option<Extern
 
 fn port(section: &mut Section<'_>) -> Option<PortConfig> {
     let device = section.required("device").and_then(|item| device(&item));
-    let addresses = section.required("addresses").and_then(|list| addresses(section, &list));
+    let addresses = section.required("addresses").and_then(|list| addresses(&list));
     let gateways = section.optional("gateways");
     let gateways = gateways.map(|list| {
         let on_link = addresses.as_deref().unwrap_or_default();
         list.distinct(|item| router(item, on_link))
     });
     let gateways = gateways.unwrap_or_default();
-    if gateways.iter().any(IpAddr::is_ipv6) {
-        section.warning("gateways", IPV4_ONLY, "");
-    }
     let mtu = section.integer("mtu", 576..=9600, 1500);
     let vlan = section.integer("vlan", 0..=4094, 0);
 
@@ -123,11 +126,47 @@ fn port(section: &mut Section<'_>) -> Option<PortConfig> {
             IpAddr::V6(gateway) => gateways_v6.push(gateway),
         }
     }
+    if mtu < MIN_IPV6_MTU && !(addresses_v6.is_empty() && gateways_v6.is_empty()) {
+        let reason = format!("{mtu} is less than the {MIN_IPV6_MTU} of RFC 8200 section 5");
+        section.error("mtu", reason, "raise it, or give the port no IPv6 addresses and gateways");
+    }
     let device = device?;
     Some(PortConfig { device, addresses_v4, addresses_v6, gateways_v4, gateways_v6, mtu, vlan })
 }
 
-const IPV4_ONLY: &str = "this version forwards IPv4 only: the IPv6 part has no effect";
+/// What every IPv6 link has to carry in one piece, in bytes (RFC 8200 section 5).
+pub(super) const MIN_IPV6_MTU: u16 = 1280;
+
+/// Link-local next hops of a tunnel port that has no IPv6 VTEP to send from.
+fn unused_routers(section: &Section<'_>, port: &PortConfig) {
+    if port.addresses_v6.is_empty() && !port.gateways_v6.is_empty() {
+        let reason = "the port has no IPv6 address, so nothing is sent to its IPv6 next hops";
+        section.warning("gateways", reason, "add one to addresses, or remove them");
+    }
+}
+
+/// Whether what policies may claim has a way to the world, for each address family.
+fn ways_out(section: &Section<'_>, port: &PortConfig, egress_prefixes: &[IpNet]) {
+    for (family, is_v6) in [("IPv4", false), ("IPv6", true)] {
+        let has_address = port.own_addresses().any(|address| address.is_ipv6() == is_v6);
+        let has_router = port.gateways().any(|router| router.is_ipv6() == is_v6);
+        if has_router || !egress_prefixes.iter().any(|net| net.addr().is_ipv6() == is_v6) {
+            continue;
+        }
+        if has_address {
+            let reason = format!(
+                "has no {family} router: only destinations that are on-link can be reached"
+            );
+            section.warning("gateways", reason, "write the address of the next hop to the world");
+        } else {
+            let reason = format!(
+                "has {family}, and the port has no {family} address or router: such traffic cannot \
+                 leave"
+            );
+            section.warning("egress_prefixes", reason, "add both to addresses and gateways");
+        }
+    }
+}
 
 /// The device as DPDK calls it.
 fn device(item: &Item<'_>) -> Option<String> {
@@ -141,7 +180,7 @@ fn device(item: &Item<'_>) -> Option<String> {
 
 /// The port's own addresses. `None` when one of them is wrong: without all of them, what is on-link
 /// is not known.
-fn addresses(section: &Section<'_>, list: &Item<'_>) -> Option<Vec<IpNet>> {
+fn addresses(list: &Item<'_>) -> Option<Vec<IpNet>> {
     let (mut count, mut own) = (0, Vec::<IpNet>::new());
     list.items::<()>(|item| {
         count += 1;
@@ -155,64 +194,7 @@ fn addresses(section: &Section<'_>, list: &Item<'_>) -> Option<Vec<IpNet>> {
     if count == 0 && list.is_empty_list() {
         list.error("needs at least one address", "write it with its prefix, as 192.0.2.10/24");
     }
-    if count == 0 || count != own.len() {
-        return None;
-    }
-    let has_v4 = own.iter().any(|net| net.addr().is_ipv4());
-    if !has_v4 {
-        list.error("this version forwards IPv4 only, and no address is IPv4", "add one");
-    } else if own.iter().any(|net| net.addr().is_ipv6()) {
-        section.warning("addresses", IPV4_ONLY, "");
-    }
-    Some(own)
-}
-
-/// An address that an interface can have, with the length of the prefix around it.
-fn own_address(item: &Item<'_>) -> Option<IpNet> {
-    let text = item.text()?;
-    let Ok(net) = text.parse::<IpNet>() else {
-        let hint = match text.parse::<IpAddr>() {
-            Ok(address) => format!("the prefix length is missing, as in {address}/24"),
-            Err(_) => "write it as 192.0.2.10/24".to_owned(),
-        };
-        item.error(format!("{text:?} is not an address with its prefix length"), hint);
-        return None;
-    };
-    let address = net.addr();
-    let is_end = address == net.network() || address == net.broadcast();
-    if let Some(class) = unusable_class(address) {
-        item.error(format!("{address} is {class}"), "write an address that others can reach");
-    } else if is_end && net.prefix_len() < net.max_prefix_len() - 1 && address.is_ipv4() {
-        let reason = format!("{address} is the network or broadcast address of {}", net.trunc());
-        item.error(reason, "write the port's own address");
-    }
-    Some(net)
-}
-
-fn unusable_class(address: IpAddr) -> Option<&'static str> {
-    match address {
-        _ if address.is_unspecified() => Some("the unspecified address"),
-        _ if address.is_loopback() => Some("a loopback address"),
-        _ if address.is_multicast() => Some("a multicast address"),
-        _ if address == Ipv4Addr::BROADCAST => Some("the broadcast address"),
-        IpAddr::V4(_) | IpAddr::V6(_) => None,
-    }
-}
-
-/// A next hop. `own` are the port's addresses; empty while they are not known.
-fn router(item: &Item<'_>, own: &[IpNet]) -> Option<IpAddr> {
-    let text = item.text()?;
-    let Ok(address) = text.parse::<IpAddr>() else {
-        item.error(format!("{text:?} is not an IP address"), "write it as 192.0.2.1");
-        return None;
-    };
-    if own.iter().any(|net| net.addr() == address) {
-        item.error(format!("{address} is the port's own address"), "write that of the router");
-    } else if !own.is_empty() && !own.iter().any(|net| net.contains(&address)) {
-        let reason = format!("{address} is not on-link: no prefix of addresses contains it");
-        item.error(reason, "a next hop is found by ARP or ND, so it must be in one of them");
-    }
-    Some(address)
+    (count > 0 && count == own.len()).then_some(own)
 }
 
 fn vxlan_port(section: &mut Section<'_>) -> u16 {
@@ -229,7 +211,7 @@ fn egress_prefixes(section: &mut Section<'_>) -> Vec<IpNet> {
     if list.is_empty_list() {
         list.error("needs at least one prefix", "policies may claim nothing without");
     }
-    let prefixes = list.distinct(|item| {
+    list.distinct(|item| {
         let text = item.text()?;
         let Ok(net) = text.parse::<IpNet>() else {
             let hint = match text.parse::<IpAddr>() {
@@ -244,39 +226,7 @@ fn egress_prefixes(section: &mut Section<'_>) -> Vec<IpNet> {
             item.error(format!("{net} has bits set after its prefix"), hint);
         }
         Some(net)
-    });
-    if prefixes.iter().any(|net| net.addr().is_ipv6()) {
-        section.warning("egress_prefixes", IPV4_ONLY, "");
-    }
-    prefixes
-}
-
-/// The two sides must be two devices, and a destination on-link on one of them only.
-fn check_apart(ports: &Section<'_>, tunnel: &PortConfig, external: &PortConfig) {
-    if is_same_device(&tunnel.device, &external.device) {
-        let reason = format!("{:?} is the device of ports.tunnel as well", external.device);
-        ports.error("external.device", reason, "this version needs a device for each side");
-    }
-    for net in external.on_link() {
-        let other = tunnel.on_link().find(|other| other.contains(&net) || net.contains(other));
-        if let Some(other) = other {
-            let reason = format!("{net} overlaps {other} of ports.tunnel");
-            ports.error("external.addresses", reason, "give each side a prefix of its own");
-        }
-    }
-}
-
-/// Whether two device strings open one device: by its name, or by the interface under a vdev.
-fn is_same_device(a: &str, b: &str) -> bool {
-    let name = |device: &str| {
-        let name = device.split(',').next().unwrap_or_default();
-        // A PCI address may leave out its domain.
-        name.strip_prefix("0000:").unwrap_or(name).to_ascii_lowercase()
-    };
-    let interface = |device: &str| {
-        device.split(',').find_map(|argument| Some(argument.strip_prefix("iface=")?.to_owned()))
-    };
-    name(a) == name(b) || (interface(a).is_some() && interface(a) == interface(b))
+    })
 }
 
 fn by_family(nets: Vec<IpNet>) -> (Vec<Ipv4Net>, Vec<Ipv6Net>) {

@@ -1,5 +1,7 @@
 //! Tables: what is written, and what is said of it.
 
+mod sides;
+
 use std::time::Duration;
 
 use super::*;
@@ -31,6 +33,23 @@ fn with(section: &str, key: &str, value: &str) -> String {
     root.to_string()
 }
 
+/// [`MINIMAL`] with these texts replaced by others.
+fn replaced(changes: &[(&str, &str)]) -> String {
+    changes.iter().fold(MINIMAL.to_owned(), |text, (from, to)| {
+        assert!(text.contains(from), "{from} is not in\n{text}");
+        text.replace(from, to)
+    })
+}
+
+/// [`MINIMAL`] with IPv6 to the world.
+fn dual_stack() -> String {
+    replaced(&[
+        ("\"203.0.113.2/24\"", "\"203.0.113.2/24\", \"2001:db8:113::2/64\""),
+        ("\"203.0.113.1\"", "\"203.0.113.1\", \"2001:db8:113::1\""),
+        ("\"203.0.113.16/28\"", "\"203.0.113.16/28\", \"2001:db8:113::/64\""),
+    ])
+}
+
 fn errors(text: &str) -> Vec<Problem> {
     match Config::parse(text) {
         Err(ConfigError::Invalid(errors)) => errors,
@@ -50,7 +69,6 @@ fn every_mistake_has_its_key_reason_and_hint() {
         ("gateway", "name", "7", "name", "expected a string, found the number 7", ""),
         ("gateway", "colour", "\"red\"", "colour", "unknown key", "known here: name"),
         ("workers", "cores", "[]", "cores", "at least one core", ""),
-        ("workers", "cores", "[1, 2]", "cores", "this version runs one worker", ""),
         ("workers", "cores", "[1, 1]", "cores[1]", "1 is in the list already", "remove"),
         ("workers", "cores", "[-1]", "cores[0]", "a whole number from 0 to 65535", ""),
         ("workers", "cores", "1", "cores", "expected a list, found the number 1", "[ ]"),
@@ -118,7 +136,46 @@ fn every_mistake_has_its_key_reason_and_hint() {
             "in the list already",
             "",
         ),
-        ("ports.tunnel", "addresses", "[\"2001:db8::1/64\"]", "addresses", "IPv4 only", "add one"),
+        (
+            "ports.tunnel",
+            "addresses",
+            "[\"2001:db8::10\"]",
+            "addresses[0]",
+            "prefix length",
+            "2001:db8::10/64",
+        ),
+        (
+            "ports.tunnel",
+            "addresses",
+            "[\"192.0.2.10/24\", \"fe80::10/64\"]",
+            "addresses[1]",
+            "fe80::10 is a link-local address",
+            "its own fe80:: address",
+        ),
+        (
+            "ports.tunnel",
+            "addresses",
+            "[\"2001:db8::/64\"]",
+            "addresses[0]",
+            "anycast address of all routers of 2001:db8::/64",
+            "RFC 4291",
+        ),
+        (
+            "ports.tunnel",
+            "addresses",
+            "[\"::ffff:192.0.2.10/120\"]",
+            "addresses[0]",
+            "an IPv4-mapped IPv6 address",
+            "write the IPv4 address",
+        ),
+        (
+            "ports.external",
+            "gateways",
+            "[\"203.0.113.1\", \"2001:db8::1\"]",
+            "gateways[1]",
+            "not on-link",
+            "its link-local address",
+        ),
         ("ports.tunnel", "gateways", "[\"192.0.3.1\"]", "gateways[0]", "not on-link", "ARP"),
         ("ports.tunnel", "gateways", "[\"192.0.2.10\"]", "gateways[0]", "own address", "router"),
         ("ports.tunnel", "gateways", "[\"192.0.2.1/24\"]", "gateways[0]", "not an IP address", ""),
@@ -160,7 +217,7 @@ fn every_mistake_has_its_key_reason_and_hint() {
             "\"net_af_packet0,iface=ext0\"",
             "device",
             "device of ports.tunnel",
-            "this version",
+            "exactly as there",
         ),
         (
             "ports.external",
@@ -168,7 +225,7 @@ fn every_mistake_has_its_key_reason_and_hint() {
             "\"net_af_packet9,iface=tun0\"",
             "device",
             "device of ports.tunnel",
-            "this version",
+            "exactly as there",
         ),
         (
             "ports.external",
@@ -285,18 +342,12 @@ fn warnings_name_the_key() {
         ("ports.external", "gateways", "[]", "gateways", "no IPv4 router"),
         (
             "ports.external",
-            "addresses",
-            "[\"203.0.113.2/24\", \"2001:db8::2/64\"]",
-            "addresses",
-            "IPv4 only",
-        ),
-        (
-            "ports.external",
             "egress_prefixes",
-            "[\"203.0.113.16/28\", \"2001:db8::/64\"]",
+            "[\"203.0.113.16/28\", \"2001:db8:113::/64\"]",
             "egress_prefixes",
-            "IPv4 only",
+            "no IPv6 address or router",
         ),
+        ("ports.tunnel", "gateways", "[\"fe80::1\"]", "gateways", "has no IPv6 address"),
     ];
     for (section, key, value, place, reason) in cases {
         let (_, warnings) = good(&with(section, key, value));
@@ -327,8 +378,8 @@ fn the_example_shows_every_key_with_its_default() {
     let text = include_str!("../../../configs/gateway.toml");
     let (example, warnings) = good(text);
     assert!(warnings.is_empty(), "{warnings:#?}");
-    let (minimal, _) = good(MINIMAL);
-    assert_eq!(example, minimal);
+    let (dual_stack, _) = good(&dual_stack());
+    assert_eq!(example, dual_stack);
     // A key that the example leaves out would be unknown to its readers.
     let table: toml::Table = toml::from_str(text).unwrap();
     let keys = |path: &[&str]| {
@@ -353,11 +404,21 @@ fn the_example_policies_fit_the_example_gateway() {
 
 #[test]
 fn policies_may_not_claim_the_gateways_own_addresses_or_routers() {
-    let (config, _) = good(&with("ports.external", "egress_prefixes", "[\"203.0.113.0/24\"]"));
+    let (config, _) = good(&dual_stack().replace("203.0.113.16/28", "203.0.113.0/24"));
     let limits = config.policy_limits();
     let own: Vec<String> = limits.own_addresses.iter().map(ToString::to_string).collect();
-    assert_eq!(own, ["192.0.2.10", "203.0.113.2"]);
+    assert_eq!(own, ["192.0.2.10", "203.0.113.2", "2001:db8:113::2"]);
     let routers: Vec<String> = limits.next_hops.iter().map(ToString::to_string).collect();
-    assert_eq!(routers, ["203.0.113.1"]);
-    assert_eq!(limits.egress_prefixes, ["203.0.113.0/24".parse().unwrap()]);
+    assert_eq!(routers, ["203.0.113.1", "2001:db8:113::1"]);
+    let prefixes: Vec<String> = limits.egress_prefixes.iter().map(ToString::to_string).collect();
+    assert_eq!(prefixes, ["203.0.113.0/24", "2001:db8:113::/64"]);
+}
+
+#[test]
+fn up_to_64_workers() {
+    let cores = |n: u16| format!("{:?}", (0..n).collect::<Vec<_>>());
+    let (config, warnings) = good(&with("workers", "cores", &cores(64)));
+    assert_eq!((config.workers.cores.len(), warnings), (64, vec![]));
+    let found = errors(&with("workers", "cores", &cores(65)));
+    assert_eq!(found[0].to_string(), "workers.cores: 65 cores are more than 64 (keep fewer)");
 }

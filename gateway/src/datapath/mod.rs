@@ -19,6 +19,7 @@ pub mod memory_io;
 pub mod nd;
 pub mod neighbour;
 pub mod next_hop;
+pub mod one_arm;
 pub mod request;
 pub mod steering;
 pub mod tunnel;
