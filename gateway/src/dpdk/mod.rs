@@ -22,6 +22,7 @@ mod mempool;
 mod port;
 mod queue;
 mod ring;
+mod rss;
 pub mod rte_hash;
 
 pub use eal::{Eal, EalOptions, tsc_hz, version};
@@ -30,6 +31,7 @@ pub use io::DpdkIo;
 pub use lcore::LcoreHandle;
 pub use mbuf::Mbuf;
 pub use mempool::Mempool;
-pub use port::{DpdkPortWatch, Port};
+pub use port::{DpdkPortWatch, Port, PortSettings, StartedPort};
 pub use queue::{RxQueue, TxQueue};
 pub use ring::{RingReceiver, RingSender, ring};
+pub use rss::{NoRss, Rss};

@@ -1,0 +1,108 @@
+//! The workers: made on their cores, and their loop.
+
+use crate::{
+    config::{Config, Idle as ConfiguredIdle},
+    control::{PolicyStore, WorkerHandle},
+    datapath::{
+        DatapathConfig, PacketBuf, Worker, WorkerCounters,
+        idle::{Idle, IdleMode},
+        io::PacketIo,
+    },
+    dpdk::Eal,
+    memory::Pages,
+    nat::{Nat, NatConfig, TableMemory, Tick, Timeouts, timeouts::TimeoutSettings},
+};
+use anyhow::{Context, Result};
+use std::{
+    fs::File,
+    io::{self, Read},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
+};
+use tracing::{info, warn};
+
+/// Requests of the control side that may wait for a worker.
+const REQUESTS: usize = 64;
+
+/// The loop of one lcore.
+pub(super) fn work<I: PacketIo>(
+    mut worker: Worker<I::Buf>,
+    mut io: I,
+    mode: IdleMode,
+    started: Instant,
+    stop: &AtomicBool,
+) {
+    let mut idle = Idle::new(mode);
+    worker.settle();
+    while !stop.load(Ordering::Relaxed) {
+        let now = Tick::from_millis(started.elapsed().as_millis() as u64);
+        let received = worker.poll_once(&mut io, now);
+        idle.after_turn(received);
+    }
+}
+
+pub(super) fn new_worker<B: PacketBuf>(
+    id: usize,
+    eal: &Eal,
+    config: &Config,
+    datapath: &Arc<DatapathConfig>,
+    policies: &PolicyStore,
+) -> Result<(WorkerHandle, Worker<B>)> {
+    let nat = NatConfig {
+        max_sessions: config.nat.max_sessions,
+        pages: if config.eal.hugepages { Pages::Huge } else { Pages::Transparent },
+        timeouts: timeouts(config),
+        mss_limit: datapath.mss_limit(),
+        secret: draw_secret().context("cannot draw a secret from /dev/urandom")?,
+    };
+    // Where the worker will run, so that its table is near.
+    let nat = eal.run_on(eal.worker_lcores()[id], move || Nat::new(&nat))?.with_context(|| {
+        format!("nat.max_sessions = {}: no memory for the session table", config.nat.max_sessions)
+    })?;
+    let TableMemory { bytes, pages } = nat.memory();
+    let (sessions, mib) = (config.nat.max_sessions, bytes >> 20);
+    info!(worker = id, sessions, mib, %pages, "session table");
+    if config.eal.hugepages && pages != Pages::Huge {
+        warn!(
+            worker = id,
+            mib, "too few free hugepages for the session table: large tables will be slower"
+        );
+    }
+    let core = usize::from(config.workers.cores[id]);
+    let counters = Arc::new(WorkerCounters::default());
+    let (requests, receiver) = crossbeam_channel::bounded(REQUESTS);
+    let (datapath, published) = (Arc::clone(datapath), policies.published());
+    let worker = Worker::new(datapath, nat, published, Arc::clone(&counters), receiver);
+    let policy_sessions = worker.nat().policy_sessions();
+    Ok((WorkerHandle { id, core, counters, policy_sessions, requests }, worker))
+}
+
+fn timeouts(config: &Config) -> Timeouts {
+    let seconds = |duration: std::time::Duration| duration.as_secs() as u32;
+    let nat = &config.nat;
+    Timeouts::new(&TimeoutSettings {
+        udp: seconds(nat.udp_timeout),
+        udp_dns: seconds(nat.udp_dns_timeout),
+        udp_unreplied: seconds(nat.udp_unreplied_timeout),
+        tcp_established: seconds(nat.tcp_established_timeout),
+        tcp_transitory: seconds(nat.tcp_transitory_timeout),
+        tcp_time_wait: seconds(nat.tcp_time_wait_timeout),
+        icmp: seconds(nat.icmp_timeout),
+    })
+}
+
+pub(super) fn idle_mode(config: &Config) -> IdleMode {
+    match config.workers.idle {
+        ConfiguredIdle::Adaptive => IdleMode::Adaptive,
+        ConfiguredIdle::Spin => IdleMode::Spin,
+    }
+}
+
+pub(super) fn draw_secret() -> io::Result<[u8; 32]> {
+    let mut secret = [0; 32];
+    File::open("/dev/urandom")?.read_exact(&mut secret)?;
+    Ok(secret)
+}
