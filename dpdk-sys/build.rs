@@ -27,6 +27,10 @@ const FUNCTIONS: &[&str] = &[
     "rte_ring_(create|free|count|enqueue_burst|dequeue_burst)",
     "rte_hash_(create|free|add_key_data|lookup_bulk_data)",
     "rte_get_tsc_hz",
+    "rte_rdtsc",
+    "rte_cpu_get_intrinsics_support",
+    "rte_power_(monitor_multi|pause)",
+    "rte_eth_get_monitor_addr",
 ];
 
 const TYPES: &[&str] = &[
@@ -39,6 +43,8 @@ const TYPES: &[&str] = &[
     "rte_eth_(conf|dev_info|stats|link|rxconf|txconf|rx_mq_mode|tx_mq_mode)",
     "rte_eth_rss_(conf|reta_entry64)",
     "rte_ether_addr",
+    "rte_cpu_intrinsics",
+    "rte_power_monitor_cond",
     "rte_rmt_call_main_t",
 ];
 

@@ -12,6 +12,8 @@
 #include <rte_dev.h>
 #include <rte_ring.h>
 #include <rte_cycles.h>
+#include <rte_cpuflags.h>
+#include <rte_power_intrinsics.h>
 #include <rte_hash.h>
 
 /* Where the fields of an mbuf are. DPDK 22.11 has them flat, later releases nest some in unnamed

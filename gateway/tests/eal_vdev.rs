@@ -10,7 +10,11 @@ mod harness;
 
 use arrayvec::ArrayVec;
 use gateway::{
-    datapath::{BURST, Burst, PacketBuf, PacketIo, io::PortWatch},
+    datapath::{
+        BURST, Burst, PacketBuf, PacketIo,
+        idle::{Wait, WaitBy},
+        io::PortWatch,
+    },
     dpdk::{
         DpdkIo, Eal, EalOptions, LcoreHandle, Mbuf, Mempool, Port, PortSettings, RxQueue,
         StartedPort, TxQueue, ring,
@@ -26,6 +30,7 @@ use std::{
         mpsc,
     },
     thread,
+    time::{Duration, Instant},
 };
 
 const BUFFERS: u32 = 2047;
@@ -360,6 +365,31 @@ fn work_runs_on_its_lcore_and_only_there() {
     assert_eq!(runs.load(Ordering::Relaxed), 3);
     let error = eal.launch(77, || {}).unwrap_err();
     assert!(error.to_string().contains("lcore 77"), "{error}");
+}
+
+/// Neither this machine's virtual devices nor, as a rule, its CPU can wait for a packet by themselves.
+#[test]
+fn a_worker_waits_by_sleeping_where_there_is_nothing_better_and_wakes_in_time() {
+    let eal = start(vec![0]);
+    let pool = pool(&eal);
+    let [tunnel, external] = ["net_ring0", "net_ring1"].map(|device| port(&eal, device, &pool).0);
+    let mut io = DpdkIo::new(tunnel, external, pool);
+    let flags = fs::read_to_string("/proc/cpuinfo").unwrap();
+    let has_waitpkg = flags.split_whitespace().any(|flag| flag == "waitpkg");
+    assert_eq!(io.wait_by(), if has_waitpkg { WaitBy::Pause } else { WaitBy::Sleep });
+
+    let work = move || {
+        let began = Instant::now();
+        io.wait(Duration::from_millis(2));
+        // The link names the thread: 123/task/456.
+        let thread = fs::read_link("/proc/thread-self").unwrap();
+        let id = thread.file_name().unwrap().to_str().unwrap().to_owned();
+        let slack = fs::read_to_string(format!("/proc/{id}/timerslack_ns")).unwrap();
+        (began.elapsed(), slack)
+    };
+    let (waited, slack) = eal.run_on(eal.worker_lcores()[0], work).unwrap();
+    assert_eq!(slack.trim(), "1");
+    assert!(has_waitpkg || waited >= Duration::from_millis(2), "{waited:?}");
 }
 
 /// More workers than CPUs: for tests, and for a machine that has no more.

@@ -20,6 +20,7 @@ mod lcore;
 mod mbuf;
 mod mempool;
 mod port;
+mod power;
 mod queue;
 mod ring;
 mod rss;

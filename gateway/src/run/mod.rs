@@ -47,12 +47,13 @@ pub fn run(config: Config) -> Result<()> {
     for (id, io) in ios.into_iter().enumerate() {
         let core = usize::from(config.workers.cores[id]);
         let (handle, worker) = workers::new_worker(id, &eal, &config, &datapath, &policies)?;
+        let idle = workers::idle_label(&config, &io);
         let work = {
             let (stop, mode) = (Arc::clone(&stop), workers::idle_mode(&config));
             move || workers::work(worker, io, mode, started, &stop)
         };
         lcores.push(eal.launch(eal.worker_lcores()[id], work)?);
-        info!(worker = id, core, "worker is polling");
+        info!(worker = id, core, idle, "worker is polling");
         workers.push(handle);
     }
 

@@ -5,10 +5,10 @@ use crate::{
     control::{PolicyStore, WorkerHandle},
     datapath::{
         DatapathConfig, PacketBuf, Worker, WorkerCounters,
-        idle::{Idle, IdleMode},
+        idle::{Idle, IdleMode, Wait},
         io::PacketIo,
     },
-    dpdk::Eal,
+    dpdk::{DpdkIo, Eal},
     memory::Pages,
     nat::{Nat, NatConfig, TableMemory, Tick, Timeouts, timeouts::TimeoutSettings},
 };
@@ -28,7 +28,7 @@ use tracing::{info, warn};
 const REQUESTS: usize = 64;
 
 /// The loop of one lcore.
-pub(super) fn work<I: PacketIo>(
+pub(super) fn work<I: PacketIo + Wait>(
     mut worker: Worker<I::Buf>,
     mut io: I,
     mode: IdleMode,
@@ -40,7 +40,7 @@ pub(super) fn work<I: PacketIo>(
     while !stop.load(Ordering::Relaxed) {
         let now = Tick::from_millis(started.elapsed().as_millis() as u64);
         let received = worker.poll_once(&mut io, now);
-        idle.after_turn(received);
+        idle.after_turn(received, &mut io);
     }
 }
 
@@ -98,6 +98,14 @@ pub(super) fn idle_mode(config: &Config) -> IdleMode {
     match config.workers.idle {
         ConfiguredIdle::Adaptive => IdleMode::Adaptive,
         ConfiguredIdle::Spin => IdleMode::Spin,
+    }
+}
+
+/// What a worker with these ports does when no packet comes: `spin`, or with what it waits.
+pub(super) fn idle_label(config: &Config, io: &DpdkIo) -> &'static str {
+    match idle_mode(config) {
+        IdleMode::Spin => "spin",
+        IdleMode::Adaptive => io.wait_by().label(),
     }
 }
 
