@@ -12,7 +12,7 @@ mod workers;
 
 use crate::{
     config::Config,
-    control::{Gateway, http, listener::ApiListener},
+    control::{Gateway, Watchdog, http, listener::ApiListener},
     dpdk::{self, Eal},
 };
 use anyhow::{Context, Result};
@@ -57,10 +57,12 @@ pub fn run(config: Config) -> Result<()> {
         workers.push(handle);
     }
 
+    let watchdog = Watchdog::start(&workers).context("cannot start the watchdog")?;
     let gateway = Arc::new(Gateway {
         config,
         datapath,
         workers,
+        watchdog,
         ports: handles,
         policies,
         packet_io: dpdk::version(),
