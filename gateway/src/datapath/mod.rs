@@ -18,6 +18,7 @@ pub mod memory_io;
 pub mod neighbour;
 pub mod next_hop;
 pub mod request;
+pub mod steering;
 pub mod tunnel;
 pub mod worker;
 

@@ -23,7 +23,8 @@ pub trait Address: Copy + Eq + fmt::Debug + Into<IpAddr> {
     const ICMP_HAS_PSEUDO_HEADER: bool;
 }
 
-// Words are loaded from the octets as they are: nobody looks at their value.
+// Words are loaded from the octets little-endian, which costs nothing where it matters. Their values are
+// part of the shard hash that is published: see `datapath::steering`.
 impl Address for Ipv4Addr {
     const UNSPECIFIED: Self = Ipv4Addr::UNSPECIFIED;
     type Words = [u64; 2];
@@ -32,13 +33,13 @@ impl Address for Ipv4Addr {
 
     #[inline(always)]
     fn pack(ours: Self, remote: Self, l4: u64) -> [u64; 2] {
-        let word = |address: Self| u64::from(u32::from_ne_bytes(address.octets()));
+        let word = |address: Self| u64::from(u32::from_le_bytes(address.octets()));
         [word(ours) << 32 | word(remote), l4]
     }
 
     #[inline(always)]
     fn unpack([addresses, l4]: &[u64; 2]) -> (Self, Self, u64) {
-        let address = |word: u64| Self::from((word as u32).to_ne_bytes());
+        let address = |word: u64| Self::from((word as u32).to_le_bytes());
         (address(*addresses >> 32), address(*addresses), *l4)
     }
 
@@ -55,15 +56,18 @@ impl Address for Ipv6Addr {
 
     #[inline(always)]
     fn pack(ours: Self, remote: Self, l4: u64) -> [u64; 5] {
-        let [a, b]: [u64; 2] = zerocopy::transmute!(ours.octets());
-        let [c, d]: [u64; 2] = zerocopy::transmute!(remote.octets());
+        let words = |address: Self| {
+            let words: [u64; 2] = zerocopy::transmute!(address.octets());
+            words.map(u64::from_le)
+        };
+        let ([a, b], [c, d]) = (words(ours), words(remote));
         [a, b, c, d, l4]
     }
 
     #[inline(always)]
     fn unpack([a, b, c, d, l4]: &[u64; 5]) -> (Self, Self, u64) {
         let address = |words: [u64; 2]| {
-            let octets: [u8; 16] = zerocopy::transmute!(words);
+            let octets: [u8; 16] = zerocopy::transmute!(words.map(u64::to_le));
             Self::from(octets)
         };
         (address([*a, *b]), address([*c, *d]), *l4)
@@ -164,6 +168,12 @@ impl<A: Address> FlowKey<A> {
         let l4_ports = u64::from(ours.l4_port) << 48 | u64::from(remote.l4_port) << 32;
         let l4 = l4_ports | u64::from(tenant) << 16 | u64::from(protocol as u8);
         FlowKey(A::pack(ours.address, remote.address, l4))
+    }
+
+    /// The same on every machine, so a hash of them may be told to others.
+    #[inline(always)]
+    pub(crate) fn words(&self) -> &[u64] {
+        self.0.as_ref()
     }
 
     #[inline(always)]

@@ -20,7 +20,7 @@ mod egress_ip;
 pub mod flow;
 pub mod in2out;
 pub mod index;
-mod l4_port;
+pub mod l4_port;
 pub mod out2in;
 mod policy_sessions;
 pub mod policy_table;

@@ -5,6 +5,10 @@
 //! reservation, and removing the session gives the l4_port back. The same l4_port serves any number
 //! of remotes (RFC 7857 section 3).
 
+mod share;
+
+pub use share::{InvalidShare, L4PortShare};
+
 use rand_chacha::{ChaCha8Rng, rand_core::RngCore};
 
 /// 1024–65535: RFC 6056 section 3.2 asks for the whole range above the well-known ports.
