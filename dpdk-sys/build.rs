@@ -15,6 +15,7 @@ const FUNCTIONS: &[&str] = &[
     "rte_eth_(rx|tx)_burst",
     "rte_eth_dev_(configure|start|stop|close|info_get|socket_id|get_port_by_name|count_avail|set_mtu|get_mtu)",
     "rte_eth_dev_adjust_nb_rx_tx_desc",
+    "rte_eth_dev_rss_(hash_update|hash_conf_get|reta_update|reta_query)",
     "rte_eth_(rx|tx)_queue_setup",
     "rte_eth_macaddr_get",
     "rte_eth_promiscuous_(enable|get)",
@@ -26,6 +27,10 @@ const FUNCTIONS: &[&str] = &[
     "rte_ring_(create|free|count|enqueue_burst|dequeue_burst)",
     "rte_hash_(create|free|add_key_data|lookup_bulk_data)",
     "rte_get_tsc_hz",
+    "rte_rdtsc",
+    "rte_cpu_get_intrinsics_support",
+    "rte_power_(monitor_multi|pause)",
+    "rte_eth_get_monitor_addr",
 ];
 
 const TYPES: &[&str] = &[
@@ -36,12 +41,16 @@ const TYPES: &[&str] = &[
     "rte_hash",
     "rte_hash_parameters",
     "rte_eth_(conf|dev_info|stats|link|rxconf|txconf|rx_mq_mode|tx_mq_mode)",
+    "rte_eth_rss_(conf|reta_entry64)",
     "rte_ether_addr",
+    "rte_cpu_intrinsics",
+    "rte_power_monitor_cond",
     "rte_rmt_call_main_t",
 ];
 
 const VARS: &[&str] = &[
     "MBUF_RX_VLAN_STRIPPED",
+    "RSS_.*",
     "RTE_PKTMBUF_HEADROOM",
     "RTE_ETHER_MAX_LEN",
     "RTE_ETH_LINK_.*",

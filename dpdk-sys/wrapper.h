@@ -12,6 +12,8 @@
 #include <rte_dev.h>
 #include <rte_ring.h>
 #include <rte_cycles.h>
+#include <rte_cpuflags.h>
+#include <rte_power_intrinsics.h>
 #include <rte_hash.h>
 
 /* Where the fields of an mbuf are. DPDK 22.11 has them flat, later releases nest some in unnamed
@@ -30,6 +32,18 @@ enum mbuf_offset {
 
 /* Macros with casts, which bindgen does not read. */
 static const uint64_t MBUF_RX_VLAN_STRIPPED = RTE_MBUF_F_RX_VLAN_STRIPPED;
+static const uint64_t RSS_IPV4 = RTE_ETH_RSS_IPV4;
+static const uint64_t RSS_FRAG_IPV4 = RTE_ETH_RSS_FRAG_IPV4;
+static const uint64_t RSS_NONFRAG_IPV4_TCP = RTE_ETH_RSS_NONFRAG_IPV4_TCP;
+static const uint64_t RSS_NONFRAG_IPV4_UDP = RTE_ETH_RSS_NONFRAG_IPV4_UDP;
+static const uint64_t RSS_NONFRAG_IPV4_SCTP = RTE_ETH_RSS_NONFRAG_IPV4_SCTP;
+static const uint64_t RSS_NONFRAG_IPV4_OTHER = RTE_ETH_RSS_NONFRAG_IPV4_OTHER;
+static const uint64_t RSS_IPV6 = RTE_ETH_RSS_IPV6;
+static const uint64_t RSS_FRAG_IPV6 = RTE_ETH_RSS_FRAG_IPV6;
+static const uint64_t RSS_NONFRAG_IPV6_TCP = RTE_ETH_RSS_NONFRAG_IPV6_TCP;
+static const uint64_t RSS_NONFRAG_IPV6_UDP = RTE_ETH_RSS_NONFRAG_IPV6_UDP;
+static const uint64_t RSS_NONFRAG_IPV6_SCTP = RTE_ETH_RSS_NONFRAG_IPV6_SCTP;
+static const uint64_t RSS_NONFRAG_IPV6_OTHER = RTE_ETH_RSS_NONFRAG_IPV6_OTHER;
 
 /* rte_errno is a macro over thread-local storage. */
 static inline int last_errno(void) { return rte_errno; }

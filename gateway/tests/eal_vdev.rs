@@ -10,19 +10,27 @@ mod harness;
 
 use arrayvec::ArrayVec;
 use gateway::{
-    datapath::{BURST, Burst, PacketBuf, PacketIo, io::PortWatch},
-    dpdk::{DpdkIo, Eal, EalOptions, Mbuf, Mempool, Port, RxQueue, TxQueue, ring},
+    datapath::{
+        BURST, Burst, PacketBuf, PacketIo,
+        idle::{Wait, WaitBy},
+        io::PortWatch,
+    },
+    dpdk::{
+        DpdkIo, Eal, EalOptions, LcoreHandle, Mbuf, Mempool, Port, PortSettings, RxQueue,
+        StartedPort, TxQueue, ring,
+    },
     nat::Tick,
 };
 use harness::*;
 use std::{
     fs,
     sync::{
-        Arc,
+        Arc, Barrier,
         atomic::{AtomicU32, Ordering},
         mpsc,
     },
     thread,
+    time::{Duration, Instant},
 };
 
 const BUFFERS: u32 = 2047;
@@ -38,8 +46,16 @@ fn pool(eal: &Eal) -> Mempool {
 }
 
 fn port(eal: &Eal, device: &str, pool: &Mempool) -> ((RxQueue, TxQueue), impl PortWatch + use<>) {
-    let (mut queues, watch) = Port::probe(eal, device).unwrap().start(1, pool, 1500).unwrap();
-    (queues.pop().unwrap(), watch)
+    let mut port = started(eal, device, 1, pool);
+    (port.queues.pop().unwrap(), port.watch)
+}
+
+fn started(eal: &Eal, device: &str, queues: u16, pool: &Mempool) -> StartedPort {
+    Port::probe(eal, device).unwrap().start(settings(queues), pool).unwrap()
+}
+
+fn settings(queues: u16) -> PortSettings {
+    PortSettings { queues, mtu: 1500, rss_seed: [7; 16] }
 }
 
 fn packet(pool: &Mempool, bytes: &[u8]) -> Mbuf {
@@ -85,10 +101,75 @@ fn a_device_that_is_not_there_is_an_error_that_names_it() {
 fn limits_of_a_device_are_told_before_it_is_configured() {
     let eal = start(vec![]);
     let pool = pool(&eal);
-    let error = Port::probe(&eal, "net_ring0").unwrap().start(99, &pool, 1500).unwrap_err();
+    let error = Port::probe(&eal, "net_ring0").unwrap().start(settings(99), &pool).unwrap_err();
     assert!(error.to_string().contains("99 queue pairs"), "{error}");
-    let error = Port::probe(&eal, "net_null0").unwrap().start(1, &pool, 9).unwrap_err();
+    let tiny = PortSettings { mtu: 9, ..settings(1) };
+    let error = Port::probe(&eal, "net_null0").unwrap().start(tiny, &pool).unwrap_err();
     assert!(error.to_string().contains("mtu 9"), "{error}");
+}
+
+/// Queue pairs that a device does not have; the error says how it gets them.
+#[test]
+fn too_few_queues_are_told_with_the_way_to_more() {
+    let eal = start(vec![]);
+    let pool = pool(&eal);
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out").display().to_string();
+    for (device, queues, has, more) in [
+        ("net_af_packet0,iface=lo".to_owned(), 2, "has 1", "add ,qpairs=2 to the device"),
+        (format!("net_pcap0,rx_iface=lo,tx_pcap={out}"), 2, "has 1", "one rx_pcap= and tx_pcap="),
+        ("net_tap0,iface=egtest0".to_owned(), 17, "has 16", "at most 16"),
+    ] {
+        let error = Port::probe(&eal, &device).unwrap().start(settings(queues), &pool).unwrap_err();
+        let error = error.to_string();
+        assert!(error.contains(has) && error.contains(more), "{error}");
+    }
+    let device = "net_af_packet1,iface=lo,qpairs=2";
+    assert_eq!(started(&eal, device, 2, &pool).queues.len(), 2);
+}
+
+/// `net_null` keeps a key and a table as a NIC does; they are read back from it, not remembered.
+#[test]
+fn rss_is_set_up_where_the_driver_has_it() {
+    let eal = start(vec![]);
+    let pool = pool(&eal);
+    let rss = started(&eal, "net_null0", 3, &pool).rss.unwrap();
+    assert_eq!(rss.key.len(), 40);
+    assert!(rss.key.iter().any(|byte| *byte != 0));
+    assert!(["ipv4-udp", "ipv4-tcp", "ipv6-udp"].iter().all(|t| rss.types.contains(t)), "{rss:?}");
+    assert!(rss.reta.len() >= 64);
+    let share = |queue| rss.reta.iter().filter(|entry| **entry == queue).count();
+    let shares = [share(0), share(1), share(2)];
+    assert_eq!(shares.iter().sum::<usize>(), rss.reta.len(), "{:?}", rss.reta);
+    assert!(shares.iter().all(|n| n.abs_diff(shares[0]) <= 1), "{shares:?}");
+
+    let same = started(&eal, "net_null1", 2, &pool).rss.unwrap();
+    assert_eq!(same.key, rss.key, "the same seed, the same key");
+    let other = PortSettings { rss_seed: [8; 16], ..settings(2) };
+    let other = Port::probe(&eal, "net_null2").unwrap().start(other, &pool).unwrap();
+    assert_ne!(other.rss.unwrap().key, rss.key);
+}
+
+#[test]
+fn a_driver_without_rss_says_so() {
+    let eal = start(vec![]);
+    let pool = pool(&eal);
+    for (device, queues, reason) in [
+        ("net_ring0", 1, "the port has one queue"),
+        ("net_af_packet0,iface=lo,qpairs=2", 2, "the driver net_af_packet has no RSS"),
+        (
+            "net_memif0,role=server,socket-abstract=no,socket=SOCKET",
+            2,
+            "the driver net_memif has no RSS",
+        ),
+        ("net_tap0,iface=egtest1", 2, "not supported"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("memif").display().to_string();
+        let rss = started(&eal, &device.replace("SOCKET", &socket), queues, &pool).rss;
+        let said = rss.unwrap_err();
+        assert!(said.contains(reason), "{device}: {said}");
+    }
 }
 
 #[test]
@@ -286,6 +367,55 @@ fn work_runs_on_its_lcore_and_only_there() {
     assert!(error.to_string().contains("lcore 77"), "{error}");
 }
 
+/// Neither this machine's virtual devices nor, as a rule, its CPU can wait for a packet by themselves.
+#[test]
+fn a_worker_waits_by_sleeping_where_there_is_nothing_better_and_wakes_in_time() {
+    let eal = start(vec![0]);
+    let pool = pool(&eal);
+    let [tunnel, external] = ["net_ring0", "net_ring1"].map(|device| port(&eal, device, &pool).0);
+    let mut io = DpdkIo::new(tunnel, external, pool);
+    let flags = fs::read_to_string("/proc/cpuinfo").unwrap();
+    let has_waitpkg = flags.split_whitespace().any(|flag| flag == "waitpkg");
+    assert_eq!(io.wait_by(), if has_waitpkg { WaitBy::Pause } else { WaitBy::Sleep });
+
+    let work = move || {
+        let began = Instant::now();
+        io.wait(Duration::from_millis(2));
+        // The link names the thread: 123/task/456.
+        let thread = fs::read_link("/proc/thread-self").unwrap();
+        let id = thread.file_name().unwrap().to_str().unwrap().to_owned();
+        let slack = fs::read_to_string(format!("/proc/{id}/timerslack_ns")).unwrap();
+        (began.elapsed(), slack)
+    };
+    let (waited, slack) = eal.run_on(eal.worker_lcores()[0], work).unwrap();
+    assert_eq!(slack.trim(), "1");
+    assert!(has_waitpkg || waited >= Duration::from_millis(2), "{waited:?}");
+}
+
+/// More workers than CPUs: for tests, and for a machine that has no more.
+#[test]
+fn lcores_may_share_a_cpu() {
+    let eal = start(vec![0, 0, 0]);
+    let (say, heard) = mpsc::channel();
+    let meet = Arc::new(Barrier::new(3));
+    let lcores: Vec<_> = (0..3)
+        .map(|worker| {
+            let (say, meet) = (say.clone(), Arc::clone(&meet));
+            let work = move || {
+                // All three run at the same time, or this never ends.
+                meet.wait();
+                say.send(worker).unwrap();
+            };
+            eal.launch(eal.worker_lcores()[worker], work).unwrap()
+        })
+        .collect();
+    lcores.into_iter().for_each(LcoreHandle::join);
+    drop(say);
+    let mut workers: Vec<usize> = heard.iter().collect();
+    workers.sort_unstable();
+    assert_eq!(workers, [0, 1, 2]);
+}
+
 /// The whole worker on two pcap devices: a pod's question in, and what left in the other's file.
 #[test]
 fn a_worker_translates_between_two_devices() {
@@ -308,7 +438,7 @@ fn a_worker_translates_between_two_devices() {
         let device = format!("net_pcap{index},rx_pcap={rx},tx_pcap={tx}");
         let port = Port::probe(&eal, &device).unwrap();
         assert_eq!(port.mac().0, mac);
-        port.start(1, &pool, 1500).unwrap().0.pop().unwrap()
+        port.start(settings(1), &pool).unwrap().queues.pop().unwrap()
     };
     let tunnel = start(0, "tunnel", tunnel_mac);
     let mut io = DpdkIo::new(tunnel, start(1, "external", external_mac), pool);

@@ -9,7 +9,11 @@ use gateway::verdict::{DropReason, Side};
 use harness::{NODE, POD, POLICY, REMOTE, tunnelled, udp};
 use running::{Running, documents, wait_until};
 use serde_json::{Value, json};
-use std::{collections::BTreeMap, sync::atomic::Ordering::SeqCst};
+use std::{
+    collections::BTreeMap,
+    sync::atomic::Ordering::SeqCst,
+    time::{Duration, Instant},
+};
 
 fn reasons(running: &Running) -> Vec<String> {
     let answer = running.get("/readyz");
@@ -30,12 +34,13 @@ fn ready_is_who_forwards() {
 
     running.link.store(false, SeqCst);
     running.stick();
+    wait_until("the watchdog noticed", || reasons(&running).len() == 3);
     assert_eq!(
         reasons(&running),
         [
             "the link of the tunnel port (net_null0) is down",
             "the link of the external port (net_null1) is down",
-            "worker 0 did not poll for 1 s",
+            "worker 0 on core 1 stands still",
         ]
     );
     assert_eq!(running.get("/healthz").status, 200);
@@ -45,6 +50,28 @@ fn ready_is_who_forwards() {
     running.link.store(true, SeqCst);
     running.go_on();
     wait_until("the worker goes on", || running.counters().generation.get() == 2);
+    wait_until("the watchdog noticed that too", || reasons(&running).is_empty());
+}
+
+/// The watchdog has an opinion within a second; who asks gets it at once.
+#[test]
+fn a_worker_that_stands_still_is_noticed_within_a_second() {
+    let running = Running::usual();
+    let stalled = || {
+        let text = running.get("/metrics").text().to_owned();
+        samples(&text)["egress_gateway_worker_stalled{worker=\"0\"}"]
+    };
+    assert_eq!((stalled(), reasons(&running).len()), (0.0, 0));
+    running.stick();
+    let began = Instant::now();
+    wait_until("it is noticed", || stalled() == 1.0);
+    // The second that is promised, and what a busy machine adds.
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    let began = Instant::now();
+    assert_eq!(reasons(&running), ["worker 0 on core 1 stands still"]);
+    assert!(began.elapsed() < Duration::from_millis(500), "{:?}", began.elapsed());
+    running.go_on();
+    wait_until("it turns again", || stalled() == 0.0);
     assert!(reasons(&running).is_empty());
 }
 

@@ -4,6 +4,7 @@
 //! - [`policies`]: documents → validated → published → acknowledged by every worker; [`state_dir`]
 //!   keeps the accepted set over a restart
 //! - [`sessions`]: asks the workers for sessions
+//! - [`watchdog`]: finds workers that stand still
 //! - [`http`], [`metrics`]: the API
 
 pub mod http;
@@ -12,9 +13,11 @@ pub mod metrics;
 pub mod policies;
 pub mod sessions;
 pub mod state_dir;
+pub mod watchdog;
 pub mod workers;
 
 pub use policies::{Applied, ApplyError, PolicyStore};
+pub use watchdog::Watchdog;
 pub use workers::{PortHandle, WorkerHandle};
 
 use crate::{config::Config, datapath::DatapathConfig};
@@ -26,6 +29,7 @@ pub struct Gateway {
     pub config: Config,
     pub datapath: Arc<DatapathConfig>,
     pub workers: Vec<WorkerHandle>,
+    pub watchdog: Watchdog,
     /// Tunnel and external, in the order of [`crate::verdict::Side`].
     pub ports: [PortHandle; 2],
     pub policies: PolicyStore,

@@ -20,7 +20,8 @@ pub struct Eal {
 /// How the EAL is to be started.
 #[derive(Clone, Debug)]
 pub struct EalOptions {
-    /// One lcore is pinned to each; ids are 1, 2, … in this order.
+    /// One lcore is pinned to each; ids are 1, 2, … in this order. A core that is named twice is shared:
+    /// for tests, which may want more workers than there are CPUs.
     pub worker_cores: Vec<usize>,
     /// Where everything else runs: lcore 0, and threads that it starts. Empty: wherever the process
     /// may run.

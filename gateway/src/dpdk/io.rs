@@ -3,23 +3,35 @@
 use super::{
     mbuf::Mbuf,
     mempool::Mempool,
+    power,
     queue::{RxQueue, TxQueue},
 };
 use crate::{
-    datapath::{Burst, PacketIo},
+    datapath::{
+        Burst, PacketIo,
+        idle::{Wait, WaitBy},
+    },
     verdict::Side,
 };
+use std::time::Duration;
 
 /// One worker's queue pair on each side, and the pool for what the gateway says itself.
 #[derive(Debug)]
 pub struct DpdkIo {
     queues: [(RxQueue, TxQueue); 2],
     pool: Mempool,
+    wait_by: WaitBy,
 }
 
 impl DpdkIo {
     pub fn new(tunnel: (RxQueue, TxQueue), external: (RxQueue, TxQueue), pool: Mempool) -> Self {
-        DpdkIo { queues: [tunnel, external], pool }
+        let wait_by = power::way([&tunnel.0, &external.0]);
+        DpdkIo { queues: [tunnel, external], pool, wait_by }
+    }
+
+    /// With what it waits for packets: the best that the CPU and both drivers can do.
+    pub fn wait_by(&self) -> WaitBy {
+        self.wait_by
     }
 }
 
@@ -42,5 +54,11 @@ impl PacketIo for DpdkIo {
 
     fn alloc(&mut self) -> Option<Mbuf> {
         self.pool.alloc()
+    }
+}
+
+impl Wait for DpdkIo {
+    fn wait(&mut self, at_most: Duration) {
+        power::wait(self.wait_by, [&self.queues[0].0, &self.queues[1].0], at_most);
     }
 }

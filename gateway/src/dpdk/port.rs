@@ -5,13 +5,17 @@ use super::{
     error::DpdkError,
     mempool::Mempool,
     queue::{RxQueue, TxQueue},
+    rss::{NoRss, Rss, RssPlan},
 };
 use crate::{
     datapath::io::{PortStats, PortWatch},
     wire::MacAddress,
 };
 use dpdk_sys::{rte_eth_conf, rte_eth_dev_info, rte_eth_link, rte_eth_stats, rte_ether_addr};
-use std::{ffi::CString, sync::Arc};
+use std::{
+    ffi::{CStr, CString},
+    sync::Arc,
+};
 
 /// A device that was found, not yet configured.
 #[derive(Debug)]
@@ -31,6 +35,26 @@ pub(super) struct OpenPort {
 /// Reads a port's state from any thread; keeps the port open.
 #[derive(Clone, Debug)]
 pub struct DpdkPortWatch(Arc<OpenPort>);
+
+/// How a port is to run.
+#[derive(Clone, Copy, Debug)]
+pub struct PortSettings {
+    /// Pairs of queues.
+    pub queues: u16,
+    /// The largest L3 packet.
+    pub mtu: u16,
+    /// What the RSS key is derived from.
+    pub rss_seed: [u8; 16],
+}
+
+/// A port that runs.
+#[derive(Debug)]
+pub struct StartedPort {
+    /// In the order of their numbers.
+    pub queues: Vec<(RxQueue, TxQueue)>,
+    pub watch: DpdkPortWatch,
+    pub rss: Result<Rss, NoRss>,
+}
 
 const DESCRIPTORS: u16 = 1024;
 
@@ -77,20 +101,19 @@ impl Port {
         self.socket
     }
 
-    /// Sets up `queues` pairs of queues, fed from `pool`, starts the port and hands the queues out.
-    /// `mtu` is the largest L3 packet.
-    pub fn start(
-        self,
-        queues: u16,
-        pool: &Mempool,
-        mtu: u16,
-    ) -> Result<(Vec<(RxQueue, TxQueue)>, DpdkPortWatch), DpdkError> {
+    /// Sets up the pairs of queues, fed from `pool`, starts the port and hands the queues out.
+    pub fn start(self, settings: PortSettings, pool: &Mempool) -> Result<StartedPort, DpdkError> {
         let OpenPort { id, device } = &*self.open;
-        let id = *id;
-        self.check_limits(queues, mtu)?;
+        let (id, PortSettings { queues, mtu, rss_seed }) = (*id, settings);
+        let info = self.info()?;
+        self.check_limits(&info, settings)?;
+        let mut plan = RssPlan::new(&info, &driver_name(&info), queues, rss_seed);
         let mut conf = rte_eth_conf::default();
         conf.rxmode.mtu = u32::from(mtu);
-        // SAFETY: the port exists and is stopped; conf is read only.
+        if let Ok(plan) = &mut plan {
+            plan.configure(&mut conf);
+        }
+        // SAFETY: the port exists and is stopped; conf is read only, and so is the key in `plan`.
         let code = unsafe { dpdk_sys::rte_eth_dev_configure(id, queues, queues, &conf) };
         DpdkError::check("rte_eth_dev_configure", code, device)?;
 
@@ -120,25 +143,38 @@ impl Port {
         let code = unsafe { dpdk_sys::rte_eth_dev_start(id) };
         DpdkError::check("rte_eth_dev_start", code, device)?;
 
+        // SAFETY: the port runs, and `self.open` keeps it so.
+        let rss = plan.and_then(|plan| unsafe { plan.apply(id) });
         let pair = |queue| {
             (
                 RxQueue::new(Arc::clone(&self.open), queue),
                 TxQueue::new(Arc::clone(&self.open), queue),
             )
         };
-        Ok(((0..queues).map(pair).collect(), DpdkPortWatch(Arc::clone(&self.open))))
+        let queues = (0..queues).map(pair).collect();
+        Ok(StartedPort { queues, watch: DpdkPortWatch(Arc::clone(&self.open)), rss })
     }
 
-    /// An error that says which limit of the device is passed; DPDK's own says only that one is.
-    fn check_limits(&self, queues: u16, mtu: u16) -> Result<(), DpdkError> {
+    fn info(&self) -> Result<rte_eth_dev_info, DpdkError> {
         let mut info = rte_eth_dev_info::default();
         // SAFETY: the port exists and info is ours to be written.
         let code = unsafe { dpdk_sys::rte_eth_dev_info_get(self.open.id, &mut info) };
         DpdkError::check("rte_eth_dev_info_get", code, &self.open.device)?;
+        Ok(info)
+    }
+
+    /// An error that says which limit of the device is passed; DPDK's own says only that one is.
+    fn check_limits(
+        &self,
+        info: &rte_eth_dev_info,
+        settings: PortSettings,
+    ) -> Result<(), DpdkError> {
+        let PortSettings { queues, mtu, .. } = settings;
         let device = &self.open.device;
         let most = info.max_rx_queues.min(info.max_tx_queues);
         if queues > most {
-            let what = format!("{device}: {queues} queue pairs wanted, it has {most}");
+            let more = more_queues(&driver_name(info), queues);
+            let what = format!("{device}: {queues} queue pairs wanted, it has {most} ({more})");
             return Err(DpdkError::returned("rte_eth_dev_configure", libc::EINVAL, what));
         }
         if mtu < info.min_mtu || mtu > info.max_mtu {
@@ -147,6 +183,29 @@ impl Port {
             return Err(DpdkError::returned("rte_eth_dev_configure", libc::EINVAL, what));
         }
         Ok(())
+    }
+}
+
+fn driver_name(info: &rte_eth_dev_info) -> String {
+    if info.driver_name.is_null() {
+        return "of this device".to_owned();
+    }
+    // SAFETY: a driver's name is a static NUL-terminated string.
+    unsafe { CStr::from_ptr(info.driver_name) }.to_string_lossy().into_owned()
+}
+
+/// How a device of that driver comes to as many queue pairs.
+fn more_queues(driver: &str, queues: u16) -> String {
+    match driver {
+        "net_af_packet" => format!("add ,qpairs={queues} to the device"),
+        "net_af_xdp" => {
+            format!("add ,queue_count={queues} to the device; its interface needs as many channels")
+        }
+        "net_virtio_user" | "net_vhost" => format!("add ,queues={queues} to the device"),
+        "net_pcap" => "give it one rx_pcap= and tx_pcap= for each".to_owned(),
+        "net_tap" => "a tap has at most 16: take fewer workers.cores".to_owned(),
+        "net_memif" => "a memif has at most 255: take fewer workers.cores".to_owned(),
+        _ => "take fewer workers.cores, or another device".to_owned(),
     }
 }
 

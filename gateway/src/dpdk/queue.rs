@@ -23,6 +23,11 @@ impl RxQueue {
         RxQueue { port, queue }
     }
 
+    /// Of the port and of the queue.
+    pub(super) fn ids(&self) -> (u16, u16) {
+        (self.port.id(), self.queue)
+    }
+
     /// Adds received packets to `burst`, up to its capacity. Returns how many.
     #[inline]
     pub fn rx<const N: usize>(&mut self, burst: &mut arrayvec::ArrayVec<Mbuf, N>) -> usize {

@@ -15,7 +15,7 @@ use crossbeam_channel::{Sender, unbounded};
 use gateway::{
     config::{Config, Listen},
     control::{
-        Gateway, PolicyStore, PortHandle, WorkerHandle, http, listener::ApiListener,
+        Gateway, PolicyStore, PortHandle, Watchdog, WorkerHandle, http, listener::ApiListener,
         state_dir::StateDir,
     },
     datapath::{
@@ -214,8 +214,16 @@ impl Running {
             port(Side::External, EXTERNAL_MAC, "net_null1"),
         ];
         let (started, packet_io) = (Instant::now(), "memory".to_owned());
-        let gateway =
-            Arc::new(Gateway { config, datapath, workers, ports, policies, packet_io, started });
+        let gateway = Arc::new(Gateway {
+            config,
+            datapath,
+            watchdog: Watchdog::start(&workers).unwrap(),
+            workers,
+            ports,
+            policies,
+            packet_io,
+            started,
+        });
 
         let listener = ApiListener::bind(listen).unwrap();
         let address = match (&listener, listen) {

@@ -8,13 +8,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde_json::json;
-use std::{sync::Arc, time::Duration};
-use tokio::time::{Instant, sleep};
-
-/// In this time every worker turns its loop at least once, or it is stuck: idle ones sleep for
-/// microseconds.
-const TURN: Duration = Duration::from_secs(1);
-const LOOK_AGAIN: Duration = Duration::from_millis(1);
+use std::sync::Arc;
 
 /// 200 while the process answers.
 pub(super) async fn healthz() -> &'static str {
@@ -23,7 +17,7 @@ pub(super) async fn healthz() -> &'static str {
 
 /// 200 when packets are forwarded; else 503 with every reason why not.
 pub(super) async fn readyz(State(api): State<Arc<Api>>) -> Response {
-    let reasons = reasons(&api.gateway).await;
+    let reasons = reasons(&api.gateway);
     let status = match reasons.is_empty() {
         true => StatusCode::OK,
         false => StatusCode::SERVICE_UNAVAILABLE,
@@ -31,7 +25,7 @@ pub(super) async fn readyz(State(api): State<Arc<Api>>) -> Response {
     json(status, &json!({ "ready": reasons.is_empty(), "reasons": reasons }))
 }
 
-async fn reasons(gateway: &Gateway) -> Vec<String> {
+fn reasons(gateway: &Gateway) -> Vec<String> {
     let mut reasons = Vec::new();
     let generation = gateway.policies.published().load().generation();
     if generation == 0 {
@@ -42,8 +36,10 @@ async fn reasons(gateway: &Gateway) -> Vec<String> {
             reasons.push(format!("the link of the {} port ({}) is down", port.side, port.device));
         }
     }
-    for stuck in stuck_workers(&gateway.workers).await {
-        reasons.push(format!("worker {stuck} did not poll for {} s", TURN.as_secs()));
+    for WorkerHandle { id, core, .. } in &gateway.workers {
+        if gateway.watchdog.is_stalled(*id) {
+            reasons.push(format!("worker {id} on core {core} stands still"));
+        }
     }
     for worker in &gateway.workers {
         let running = worker.counters.generation.get();
@@ -53,19 +49,6 @@ async fn reasons(gateway: &Gateway) -> Vec<String> {
         }
     }
     reasons
-}
-
-async fn stuck_workers(workers: &[WorkerHandle]) -> Vec<usize> {
-    let deadline = Instant::now() + TURN;
-    let mut waiting: Vec<_> =
-        workers.iter().map(|worker| (worker, worker.counters.polls.get())).collect();
-    loop {
-        waiting.retain(|(worker, polls)| worker.counters.polls.get() == *polls);
-        if waiting.is_empty() || Instant::now() >= deadline {
-            return waiting.into_iter().map(|(worker, _)| worker.id).collect();
-        }
-        sleep(LOOK_AGAIN).await;
-    }
 }
 
 /// For Prometheus.

@@ -119,6 +119,7 @@ fn families(gateway: &Gateway) -> Vec<MetricFamily> {
     let mut families = about(gateway, &policies);
     families.extend(device_families(&gateway.ports));
     families.extend(worker_families(&gateway.workers));
+    families.push(stalled_workers(gateway));
     families.push(port_packets(&gateway.workers, "packets", |port| {
         [&port.rx_packets, &port.tx_packets]
     }));
@@ -232,6 +233,16 @@ fn worker_families(workers: &[WorkerHandle]) -> Vec<MetricFamily> {
         family.done()
     });
     families.collect()
+}
+
+fn stalled_workers(gateway: &Gateway) -> MetricFamily {
+    let help = "1 while the worker's loop does not turn. Alert on any.";
+    let mut family = Family::gauge("worker_stalled", help);
+    for WorkerHandle { id, .. } in &gateway.workers {
+        let stalled = u64::from(gateway.watchdog.is_stalled(*id));
+        family.add(&[("worker", &id.to_string())], stalled);
+    }
+    family.done()
 }
 
 fn port_packets(
