@@ -59,6 +59,41 @@ fn the_example_files_are_good() {
 }
 
 #[test]
+fn a_one_armed_dual_stack_gateway_is_checked_as_any_other() {
+    let files = Files::new();
+    let text = running::CONFIG
+        .replace("net_null1", "net_null0")
+        .replace("\"192.0.2.10/24\"", "\"192.0.2.10/24\", \"2001:db8:2::10/64\"")
+        .replace("\"203.0.113.1\"", "\"203.0.113.1\", \"fe80::1\"")
+        .replace("\"203.0.113.16/28\"", "\"203.0.113.16/28\", \"2001:db8:113::/64\"");
+    let config = files.write("gateway.toml", &text);
+    let done = run(&["check", "--config", &config]);
+    assert_eq!((done.err.as_str(), done.code), ("", 0));
+    assert_eq!(done.ok(), format!("{config}: ok, for gateway gw-a\n"));
+    let two_mtus = text.replace("[ports.tunnel]", "[ports.tunnel]\nmtu = 9000");
+    let config = files.write("mtu.toml", &two_mtus);
+    let message = run(&["check", "--config", &config]).failed(2);
+    assert!(message.contains("ports.external.mtu: 1500 is not the 9000"), "{message}");
+}
+
+#[test]
+fn check_warns_of_destinations_that_no_egress_ip_can_reach() {
+    let files = Files::new();
+    let config = files.write("gateway.toml", running::CONFIG);
+    let documents = documents().replace("[0.0.0.0/0]", "[0.0.0.0/0, \"::/0\"]");
+    let policy = files.write("policy.yaml", &documents);
+    let done = run(&["check", "--config", &config, "--policy", &policy]);
+    assert_eq!(done.code, 0, "{done:?}");
+    for name in ["payments", "reports"] {
+        let warning = format!(
+            "warning: {policy}: EgressPolicy/{name}: .spec.egress[0].egressIPs: the policy selects \
+             IPv6 destinations, but gateway gw-a has no IPv6 egress IP in it"
+        );
+        assert!(done.err.contains(&warning), "{done:?}");
+    }
+}
+
+#[test]
 fn check_and_run_tell_every_mistake_of_their_files() {
     let files = Files::new();
     let good = running::CONFIG;

@@ -15,7 +15,7 @@
 //! 5. `parse`: text to [`PolicySet`]; `tree` is syntax, `reader` walks it, `decode` reads a document
 //!    and `values` its addresses and names
 //! 6. `validate`: what documents must agree on; `warnings`: what may have been meant differently,
-//!    with `cover` to ask many networks about many
+//!    with `cover` to ask many networks about many, and `families` for IPv4 beside IPv6
 //! 7. `selection`: which policies select a pod; `precedence`: which of them wins a destination
 //! 8. [`gateway`] and [`node`]: what each side takes from the set
 
@@ -23,6 +23,7 @@ mod cover;
 mod decode;
 pub mod document;
 pub mod error;
+mod families;
 pub mod gateway;
 pub mod id;
 pub mod node;

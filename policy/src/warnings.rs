@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use ipnet::IpNet;
 
 use crate::cover::Cover;
-use crate::document::{Egress, EgressNode, EgressPolicy, PolicySet, SourceCheck};
+use crate::document::{EgressNode, EgressPolicy, PolicySet, SourceCheck};
 use crate::error::Warning;
+use crate::families;
 use crate::precedence::{Action, PolicyMap};
 use crate::selection::Selection;
 use crate::selector::Selector;
@@ -16,9 +17,10 @@ pub(crate) fn warnings(set: &PolicySet) -> Vec<Warning> {
     let mut warnings = Vec::new();
     for policy in &set.policies {
         excluded_cidrs(policy, &mut warnings);
-        missing_families(policy, &mut warnings);
+        families::missing_egress_ips(policy, &mut warnings);
     }
     competition(set, &mut warnings);
+    families::tunnel_ends(set, &mut warnings);
     pod_cidrs(set, &mut warnings);
     endpoint_ips(set, &mut warnings);
     warnings
@@ -45,28 +47,6 @@ fn excluded_cidrs(policy: &EgressPolicy, warnings: &mut Vec<Warning>) {
             let path = format!(".spec.destinationCIDRs[{index}]");
             let reason = format!("{destination} is taken out as a whole by excludedCIDRs {by}");
             warnings.push(warning(policy.reference(), path, reason, "remove one of them"));
-        }
-    }
-}
-
-/// Destinations of an address family in which a gateway has nothing to send from.
-fn missing_families(policy: &EgressPolicy, warnings: &mut Vec<Warning>) {
-    for is_v6 in [false, true] {
-        let family = if is_v6 { "IPv6" } else { "IPv4" };
-        let is_destination = |net: &IpNet| net.addr().is_ipv6() == is_v6;
-        if !policy.spec.destination_cidrs.iter().any(is_destination) {
-            continue;
-        }
-        for (index, Egress { gateway, egress_ips, .. }) in policy.spec.egress.iter().enumerate() {
-            if !egress_ips.is_empty() && !egress_ips.iter().any(|ip| ip.is_ipv6() == is_v6) {
-                let path = format!(".spec.egress[{index}].egressIPs");
-                let reason = format!(
-                    "destinationCIDRs have {family}, and there is no {family} egress IP on \
-                     {gateway}: such packets are dropped there"
-                );
-                let hint = "add one, or remove the destinations of that family";
-                warnings.push(warning(policy.reference(), path, reason, hint));
-            }
         }
     }
 }

@@ -83,6 +83,63 @@ fn a_gateway_takes_its_own_part_of_each_policy() {
 }
 
 #[test]
+fn a_gateway_takes_ipv6_as_whole_as_ipv4() {
+    let both = "\
+selectors: [{podSelector: {}}]
+destinationCIDRs: [\"::/0\", 0.0.0.0/0]
+egress:
+- gateway: gw-a
+  egressIPs: [\"2001:db8:113::10\", 203.0.113.16, \"2001:db8:113::11\"]
+  drainingIPs: [203.0.113.18, \"2001:db8:113::12\"]
+policyID: 5";
+    let nodes = [
+        NODE.replace("[10.244.1.0/24]", "[\"fd00:244:1::/64\", 10.244.1.0/24]")
+            .replace("192.0.2.1,", "\"2001:db8:2::1\","),
+        NODE2
+            .replace("192.0.2.2", "\"2001:db8:2::2\"")
+            .replace("[10.244.0.0/16]", "[10.244.0.0/16, \"fd00:244::/48\"]"),
+    ];
+    let gateway = GATEWAY.replace("192.0.2.10", "\"2001:db8:2::10\"");
+    let policy = policy_with("p", both);
+    let (set, warnings) = load_good(&[&gateway, &nodes[0], &nodes[1], &policy]);
+    assert_eq!(warnings, []);
+    let mut limits = limits();
+    limits.egress_prefixes.extend(nets(&["2001:db8:113::/64"]));
+    limits.own_addresses.extend([ip("2001:db8:2::10"), ip("2001:db8:113::2")]);
+    limits.next_hops.extend([ip("2001:db8:113::1"), ip("fe80::1")]);
+
+    let compiled = compile_gateway(&set, "gw-a", &limits).unwrap();
+    let [policy] = compiled.policies.as_slice() else { panic!("{compiled:?}") };
+    let [first, second, third] = ["2001:db8:113::10", "203.0.113.16", "2001:db8:113::11"].map(ip);
+    assert_eq!(policy.egress_ips, [first, second, third]);
+    assert_eq!(policy.draining_ips, [ip("203.0.113.18"), ip("2001:db8:113::12")]);
+    let nodes: Vec<_> = compiled
+        .nodes
+        .iter()
+        .map(|node| (node.tunnel_address, node.source_cidrs.clone()))
+        .collect();
+    let expected = [
+        (ip("2001:db8:2::1"), nets(&["fd00:244:1::/64", "10.244.1.0/24"])),
+        (ip("2001:db8:2::2"), nets(&["10.244.0.0/16", "fd00:244::/48"])),
+    ];
+    assert_eq!(nodes, expected);
+
+    // Refused for the same reasons as IPv4.
+    let claimed = ["2001:db8:113::2", "2001:db8:113::1", "2001:db8:114::1"];
+    for (address, reason) in claimed.into_iter().zip(["own ports", "a router", "outside"]) {
+        let policy = policy_with("p", &both.replace("2001:db8:113::11", address));
+        let (set, _) = load_good(&[&gateway, &policy]);
+        let errors = compile_gateway(&set, "gw-a", &limits).unwrap_err();
+        let [error] = errors.as_slice() else { panic!("{errors:?}") };
+        assert_eq!(error.path, ".spec.egress[0].egressIPs[2]");
+        assert!(error.reason.contains(reason), "{error}");
+    }
+    let elsewhere = gateway.replace("2001:db8:2::10", "2001:db8:2::11");
+    let errors = compile_gateway(&load_good(&[&elsewhere]).0, "gw-a", &limits).unwrap_err();
+    assert_eq!(errors[0].path, ".spec.tunnelAddress");
+}
+
+#[test]
 fn a_gateway_refuses_what_it_cannot_send_from() {
     let spec = spec_with(
         "egress: [{gateway: gw-a, egressIPs: [203.0.113.16, 203.0.113.2, 203.0.113.30], \

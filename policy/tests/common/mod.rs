@@ -41,11 +41,12 @@ destinationCIDRs: [0.0.0.0/0]
 egress: [{gateway: gw-a, egressIPs: [203.0.113.16]}]
 ";
 
-/// [`SPEC`] with the line of one field replaced, or added.
-pub(crate) fn spec_with(line: &str) -> String {
-    let field = line.split(':').next().unwrap();
-    let kept = SPEC.lines().filter(|kept| !kept.starts_with(&format!("{field}:")));
-    kept.chain(line.lines()).map(|line| format!("{line}\n")).collect()
+/// [`SPEC`] with these fields, a line each, replaced or added.
+pub(crate) fn spec_with(lines: &str) -> String {
+    let field = |line: &str| line.split(':').next().map(str::to_owned);
+    let replaced: Vec<_> = lines.lines().map(field).collect();
+    let kept = SPEC.lines().filter(|kept| !replaced.contains(&field(kept)));
+    kept.chain(lines.lines()).map(|line| format!("{line}\n")).collect()
 }
 
 pub(crate) fn load(documents: &[&str]) -> Result<(PolicySet, Vec<Warning>), LoadError> {
