@@ -132,7 +132,7 @@ impl Steering {
             workers,
             residues,
             shard_map: std::array::from_fn(|shard| (shard % workers) as u16),
-            residue_map: std::array::from_fn(|residue| (residue % residues % workers) as u16),
+            residue_map: std::array::from_fn(|residue| (residue % workers) as u16),
         })
     }
 

@@ -129,6 +129,14 @@ impl<A: Address> FlowKey<A> {
         RemoteEndpoint(Endpoint::new(remote, (l4 >> 32) as u16))
     }
 
+    /// Of an out2in key: the key without the external l4_port, which all l4_ports of one
+    /// [pool](super::l4_port) have in common.
+    #[inline(always)]
+    pub fn pool(&self) -> Self {
+        let (ours, remote, l4) = A::unpack(&self.0);
+        FlowKey(A::pack(ours, remote, l4 & (u64::MAX >> 16)))
+    }
+
     /// 16 bits that differ between flows and stay the same for one: to spread flows over the queues
     /// of whoever receives them. Not the table's hash, which nobody outside may learn.
     #[inline(always)]

@@ -39,7 +39,7 @@ impl L4PortShare {
         Self::of(1, &[0])
     }
 
-    /// `residues`: ascending, each below `modulus`, which is a power of two up to [`MAX_MODULUS`].
+    /// `residues`: ascending, each below `modulus`, which is a power of two up to 1024.
     /// An empty list makes an empty share.
     pub fn new(modulus: u16, residues: &[u16]) -> Result<Self, InvalidShare> {
         if !modulus.is_power_of_two() || modulus > MAX_MODULUS {
