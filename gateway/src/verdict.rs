@@ -98,6 +98,9 @@ drop_reasons! {
     SpoofedSource "spoofed_source" "The inner source is not in the CIDRs of the node that sent it."
     EcnInvalid "ecn_invalid" "The outer packet is marked Congestion Experienced and the inner one cannot carry it (RFC 6040)."
 
+    // Between workers
+    HandoffFull "handoff_full" "The ring to the worker that owns the packet's flow was full: that worker is overloaded or stands still."
+
     // Translation
     ProtocolUnsupported "protocol_unsupported" "The L4 protocol cannot be translated."
     FragmentUnsupported "fragment_unsupported" "A fragment: its flow is not known by its own bytes."
@@ -108,7 +111,7 @@ drop_reasons! {
     TtlExpired "ttl_expired" "The TTL ran out at the gateway; Time Exceeded is sent within its rate limit."
     TcpNoSession "tcp_no_session" "TCP in mid-stream from a pod, and no session: only a SYN opens one."
     NoEgressIp "no_egress_ip" "The policy has no egress IP of the packet's address family here that takes new sessions."
-    L4PortsExhausted "l4_ports_exhausted" "No free l4_port was found for this egress IP, remote endpoint and protocol."
+    L4PortsExhausted "l4_ports_exhausted" "Every l4_port of this egress IP is taken for the remote endpoint and protocol, at every worker."
     SessionsFull "sessions_full" "The worker's session table is full: raise nat.max_sessions."
     NoSession "no_session" "A packet for an egress IP that belongs to no session."
     SessionCut "session_cut" "The policy or the egress IP of the packet's session was removed."
@@ -118,7 +121,7 @@ drop_reasons! {
     NoNextHop "no_next_hop" "The destination is not on-link and the port has no gateway."
     NeighbourQueueFull "neighbour_queue_full" "The next hop's MAC is being resolved and its few waiting places are taken."
     NeighbourUnresolved "neighbour_unresolved" "The next hop did not answer ARP or Neighbor Solicitation."
-    PolicyChanged "policy_changed" "The policies changed while the packet waited for its next hop's MAC."
+    PolicyChanged "policy_changed" "The policies changed while the packet waited for its next hop's MAC or for an l4_port of another worker."
     EgressGuard "egress_guard" "The last check before the external port: the source is not an address of ours. Alert on any."
     NoHeadroom "no_headroom" "The buffer has no room in front for the tunnel headers."
     NoBuffer "no_buffer" "The buffer pool is empty, so an answer of the gateway itself could not be built."

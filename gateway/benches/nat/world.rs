@@ -7,12 +7,13 @@ use arc_swap::ArcSwap;
 use gateway::{
     datapath::{
         DatapathConfig, PortConfig, Worker, WorkerCounters,
+        handoff::Handoff,
         memory_io::{MemoryIo, MemoryPacket},
     },
     memory::Pages,
     nat::{
-        Endpoint, FlowKey, InternalEndpoint, Nat, NatConfig, PolicyTable, Protocol, RemoteEndpoint,
-        Tick, Timeouts, VtepNumbers,
+        Endpoint, FlowKey, InternalEndpoint, L4PortShare, Nat, NatConfig, PolicyTable, Protocol,
+        RemoteEndpoint, Tick, Timeouts, VtepNumbers,
         policy_table::{NodeEntry, PolicyEntry},
         timeouts::TimeoutSettings,
     },
@@ -161,6 +162,7 @@ impl World {
                 ..TimeoutSettings::default()
             }),
             mss_limit: config.mss_limits(),
+            l4_ports: L4PortShare::all(),
             secret: [7; 32],
         });
         let (counters, config) = (Arc::new(WorkerCounters::default()), Arc::new(config));
@@ -173,6 +175,7 @@ impl World {
             Arc::clone(&policies),
             Arc::clone(&counters),
             requests,
+            Handoff::alone(),
         );
         let mut world = World {
             worker,

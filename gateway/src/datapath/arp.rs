@@ -49,7 +49,9 @@ pub fn receive<I: PacketIo>(
         output.learn(turn, side, (sender, arp.sender_mac), asks_us);
     }
     if !asks_us {
-        return if known { Ok(()) } else { Err(DropReason::ArpNotForUs) };
+        // Another worker may have asked: it is told of any answer.
+        let may_be_awaited = !output.is_alone() && arp.operation.get() == REPLY && on_link;
+        return if known || may_be_awaited { Ok(()) } else { Err(DropReason::ArpNotForUs) };
     }
     frame.keep(0..l3 + size_of::<ArpPacket>());
     if let Some(answer) = ArpPacket::at_mut(frame.data_mut(), l3) {

@@ -9,10 +9,14 @@ use super::{
     tunnel::{self, Decapsulated, INNER_L3},
 };
 use crate::{
-    nat::{PolicyTable, Vtep, in2out::In2out, out2in::Out2in},
+    nat::{
+        PolicyTable, Vtep,
+        in2out::{In2out, In2outs},
+        out2in::{Out2in, Out2ins},
+    },
     verdict::{DropReason, Side},
     wire::{
-        Address, Header, MacAddress,
+        Address, Any, Header, MacAddress,
         ethernet::{ETHERNET_LEN, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6},
         icmpv6,
         ipv4::{IPV4_LEN, PROTOCOL_ICMP, PROTOCOL_UDP},
@@ -42,16 +46,6 @@ impl From<DropReason> for Other {
     }
 }
 
-/// A packet of either family.
-#[derive(Clone, Copy, Debug)]
-pub enum Either<V4, V6> {
-    V4(V4),
-    V6(V6),
-}
-
-pub type AnyIn2out = Either<In2out<Ipv4Addr>, In2out<Ipv6Addr>>;
-pub type AnyOut2in = Either<Out2in<Ipv4Addr>, Out2in<Ipv6Addr>>;
-
 /// The first byte of an IPv4 header without options: version 4, five words of header.
 const NO_OPTIONS: u8 = 0x45;
 /// Where L4 begins behind `l3` in a usual frame.
@@ -78,7 +72,7 @@ pub fn any_from_tunnel(
     frame: &mut [u8],
     config: &DatapathConfig,
     policies: &PolicyTable,
-) -> Result<AnyIn2out, Other> {
+) -> Result<Any<In2outs>, Other> {
     let link = link(frame, config, Side::Tunnel)?;
     let (tunnel, inner_l3, vtep, dscp_ecn) = match link.ethertype {
         ETHERTYPE_IPV4 => {
@@ -98,11 +92,11 @@ pub fn any_from_tunnel(
     match ethertype {
         ETHERTYPE_IPV4 => {
             let inner = parse::ipv4(&frame[..end], inner_l3)?;
-            inner_packet(frame, inner, inner.l4(), from).map(Either::V4)
+            inner_packet(frame, inner, inner.l4(), from).map(Any::V4)
         }
         _ => {
             let inner = parse::ipv6(&frame[..end], inner_l3)?;
-            inner_packet(frame, inner, inner.l4(), from).map(Either::V6)
+            inner_packet(frame, inner, inner.l4(), from).map(Any::V6)
         }
     }
 }
@@ -125,14 +119,14 @@ pub fn any_from_external(
     frame: &[u8],
     config: &DatapathConfig,
     policies: &PolicyTable,
-) -> Result<AnyOut2in, Other> {
+) -> Result<Any<Out2ins>, Other> {
     let link = link(frame, config, Side::External)?;
     if link.ethertype == ETHERTYPE_IPV4 {
         let packet = parse::ipv4(frame, link.l3())?;
-        external_packet(frame, config, policies, &packet, packet.l4()).map(Either::V4)
+        external_packet(frame, config, policies, &packet, packet.l4()).map(Any::V4)
     } else {
         let packet = parse::ipv6(frame, link.l3())?;
-        external_packet(frame, config, policies, &packet, packet.l4()).map(Either::V6)
+        external_packet(frame, config, policies, &packet, packet.l4()).map(Any::V6)
     }
 }
 

@@ -93,8 +93,11 @@ impl PortConfig {
         self.addresses.iter().map(IpNet::addr).chain(link_local)
     }
 
+    /// Whether it speaks IPv6: with a router of its link that needs no other address than the link-local
+    /// one.
     pub fn has_ipv6(&self) -> bool {
-        self.addresses.iter().any(|net| net.addr().is_ipv6())
+        let gateways = self.gateways.iter().any(IpAddr::is_ipv6);
+        gateways || self.addresses.iter().any(|net| net.addr().is_ipv6())
     }
 
     fn on_link(&self) -> impl Iterator<Item = IpNet> + '_ {

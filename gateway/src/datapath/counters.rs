@@ -1,7 +1,7 @@
 //! One worker's counters: written by it alone, read by the control side.
 
 use crate::{
-    nat::SessionCounts,
+    nat::Nat,
     verdict::{DropReason, Side},
 };
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -61,6 +61,15 @@ pub struct WorkerCounters {
     pub sessions_expired: Counter,
     pub sessions_cut: Counter,
     pub sessions_flushed: Counter,
+    /// Now: l4_ports of this worker that others use, and sessions with an l4_port of another.
+    pub l4_ports_lent: Counter,
+    pub l4_ports_borrowed: Counter,
+    /// l4_ports lent since start.
+    pub l4_port_loans: Counter,
+    /// Packets handed over to each worker.
+    pub handed_over: Box<[Counter]>,
+    /// Workers whose greeting has come through their ring to this one.
+    pub greeted_by: Counter,
     pub icmp_errors_sent: Counter,
     /// ICMP errors that were due and kept back by the rate limit.
     pub icmp_errors_limited: Counter,
@@ -75,6 +84,12 @@ pub struct WorkerCounters {
 }
 
 impl WorkerCounters {
+    /// Of one of `workers` workers.
+    pub fn new(workers: usize) -> Self {
+        let handed_over = std::iter::repeat_with(Counter::default).take(workers).collect();
+        WorkerCounters { handed_over, ..Self::default() }
+    }
+
     #[inline]
     pub fn port(&self, side: Side) -> &PortCounters {
         &self.ports[side.index()]
@@ -90,8 +105,12 @@ impl WorkerCounters {
         self.ports[side.index()].drops.0[reason.index()].get()
     }
 
-    pub fn publish_sessions(&self, live: u32, counts: SessionCounts) {
-        self.sessions.set(u64::from(live));
+    pub fn publish_sessions(&self, nat: &Nat) {
+        let counts = nat.counts();
+        self.sessions.set(nat.sessions().into());
+        self.l4_ports_lent.set(nat.lent().into());
+        self.l4_ports_borrowed.set(nat.borrowed().into());
+        self.l4_port_loans.set(counts.lent);
         self.sessions_created.set(counts.created);
         self.sessions_expired.set(counts.expired);
         self.sessions_cut.set(counts.cut);

@@ -103,8 +103,9 @@ fn advertised<I: PacketIo>(
     flags: u8,
     mac: Option<MacAddress>,
 ) -> Result<(), DropReason> {
-    if !output.neighbours(side).is_known(target) {
-        // RFC 4861 section 7.2.5: an answer counts only where there was a question.
+    // RFC 4861 section 7.2.5: an answer counts only where there was a question, which another worker may
+    // have asked.
+    if output.is_alone() && !output.neighbours(side).is_known(target) {
         return Err(DropReason::NdNotForUs);
     }
     let known = output.neighbours(side).mac(target);

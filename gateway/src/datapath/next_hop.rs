@@ -29,6 +29,9 @@ const TX_TRIES: usize = 4;
 /// Questions of each family that one turn sends at most to a side; the others wait for the next turn.
 const ASKS_PER_TURN: usize = 16;
 
+/// Neighbours that the other workers are told of in a turn; who asked for another asks again.
+const HEARD_PER_TURN: usize = 32;
+
 /// One turn of the loop: the ports, the policies in force and the time. The same for all its packets.
 #[derive(Debug)]
 pub struct Turn<'a, I> {
@@ -42,15 +45,19 @@ pub struct Output<B> {
     pub config: Arc<DatapathConfig>,
     pub counters: Arc<WorkerCounters>,
     neighbours: [Both<NeighboursWith<B>>; 2],
+    /// Neighbours that said their MAC, for the other workers.
+    pub heard: Option<ArrayVec<(Side, IpAddr, MacAddress), HEARD_PER_TURN>>,
     /// Frames on their way to each port; sent when full and at the end of the turn.
     leaving: [Burst<B>; 2],
     leaving_bytes: [usize; 2],
 }
 
 impl<B: PacketBuf> Output<B> {
-    pub fn new(config: Arc<DatapathConfig>, counters: Arc<WorkerCounters>) -> Self {
+    /// `alone`: there is no other worker.
+    pub fn new(config: Arc<DatapathConfig>, counters: Arc<WorkerCounters>, alone: bool) -> Self {
         let (neighbours, leaving) = (Default::default(), Default::default());
-        Output { config, counters, neighbours, leaving, leaving_bytes: [0; 2] }
+        let heard = (!alone).then(ArrayVec::new);
+        Output { config, counters, neighbours, heard, leaving, leaving_bytes: [0; 2] }
     }
 
     /// Sends an IP packet towards `destination` through `side`. The packet begins behind the room
@@ -112,6 +119,20 @@ impl<B: PacketBuf> Output<B> {
         create: bool,
     ) {
         let (address, mac) = neighbour;
+        if let Some(heard) = &mut self.heard {
+            let _ = heard.try_push((side, address.into(), mac));
+        }
+        self.release(turn, side, neighbour, create);
+    }
+
+    /// What a neighbour's MAC lets go: here, or heard of from another worker.
+    pub fn release<A: Address, I: PacketIo<Buf = B>>(
+        &mut self,
+        turn: &mut Turn<'_, I>,
+        side: Side,
+        (address, mac): (A, MacAddress),
+        create: bool,
+    ) {
         let neighbours = self.neighbours[side.index()].of_mut::<A>();
         for waiting in neighbours.learn(address, mac, create, turn.now) {
             let Waiting { mut packet, epoch } = waiting;
@@ -229,6 +250,10 @@ impl<B: PacketBuf> Output<B> {
         for _ in leaving.drain(..) {
             self.counters.dropped(side, DropReason::TxFull);
         }
+    }
+
+    pub fn is_alone(&self) -> bool {
+        self.heard.is_none()
     }
 
     pub fn neighbour_count(&self) -> usize {

@@ -116,24 +116,33 @@ pub struct Steering {
 }
 
 impl Steering {
+    /// Of the only worker of a gateway: everything is its own.
+    pub fn alone() -> Self {
+        Self::of_workers(ShardSeed([0; 16]), 1)
+    }
+
     pub fn new(seed: ShardSeed, workers: usize) -> Result<Self, WorkerCount> {
         if !(1..=MAX_WORKERS).contains(&workers) {
             return Err(WorkerCount(workers));
         }
+        Ok(Self::of_workers(seed, workers))
+    }
+
+    fn of_workers(seed: ShardSeed, workers: usize) -> Self {
         let residues = if workers.is_power_of_two() {
             workers
         } else {
             (workers * RESIDUES_PER_WORKER).next_power_of_two().clamp(MIN_RESIDUES, MAX_RESIDUES)
         };
         let seed_words: [[u8; 8]; 2] = zerocopy::transmute!(seed.0);
-        Ok(Steering {
+        Steering {
             seed,
             keys: seed_words.map(u64::from_le_bytes),
             workers,
             residues,
             shard_map: std::array::from_fn(|shard| (shard % workers) as u16),
             residue_map: std::array::from_fn(|residue| (residue % workers) as u16),
-        })
+        }
     }
 
     /// By the flow's in2out key.

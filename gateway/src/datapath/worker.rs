@@ -1,6 +1,7 @@
 //! One worker: one core, one queue pair per port, one session table, run to completion.
 //!
-//! Start reading at [`Worker::poll_once`]. A burst goes through the stages as a whole, so that the
+//! Start reading at [`Worker::poll_once`]. Packets come from the two ports, and from other workers that
+//! received packets of this one's flows ([`super::handoff`]). A burst goes through the stages as a whole, so that the
 //! cache misses of its packets overlap: classify all and hash them, while their index buckets are
 //! loaded; look at the buckets' tags, while the sessions are loaded; then translate and send each in
 //! order. A packet without a session opens one in its turn, which keeps the order within a flow.
@@ -8,9 +9,11 @@
 use super::{
     announcer::Announcer,
     arp,
-    classify::{self, Either, Local, Other},
+    classify::{self, Local, Other},
     config::DatapathConfig,
     counters::WorkerCounters,
+    exchange::Steered,
+    handoff::Handoff,
     icmp::{self, ErrorLimit},
     io::{BURST, Burst, PacketBuf, PacketIo},
     nd,
@@ -20,10 +23,13 @@ use super::{
 };
 use crate::{
     nat::{
-        FlowPacket, Lookup, Nat, PolicyTable, Tick, in2out::In2out, out2in::Out2in, record::Traffic,
+        FlowPacket, Lookup, Nat, PolicyTable, Tick,
+        in2out::In2out,
+        out2in::{Out2in, Stop},
+        record::Traffic,
     },
     verdict::{DropReason, Side},
-    wire::{Address, icmpv6},
+    wire::{Address, Any, PerFamily, icmpv6},
 };
 use arc_swap::{ArcSwap, Cache};
 use arrayvec::ArrayVec;
@@ -43,6 +49,7 @@ pub struct Worker<B> {
     config: Arc<DatapathConfig>,
     nat: Nat,
     output: Output<B>,
+    handoff: Handoff<B>,
     policies: Cache<Arc<ArcSwap<PolicyTable>>, Arc<PolicyTable>>,
     announcer: Announcer,
     error_limit: ErrorLimit,
@@ -56,11 +63,13 @@ impl<B: PacketBuf> Worker<B> {
         policies: Arc<ArcSwap<PolicyTable>>,
         counters: Arc<WorkerCounters>,
         requests: Receiver<Request>,
+        handoff: Handoff<B>,
     ) -> Self {
         Worker {
             nat,
             error_limit: ErrorLimit::new(config.icmp_errors_per_second),
-            output: Output::new(Arc::clone(&config), counters),
+            output: Output::new(Arc::clone(&config), counters, handoff.is_alone()),
+            handoff,
             config,
             policies: Cache::new(policies),
             announcer: Announcer::new(),
@@ -82,30 +91,38 @@ impl<B: PacketBuf> Worker<B> {
         &mut self.nat
     }
 
-    /// One turn: a burst from each side, then a bounded amount of housekeeping. Returns how many
-    /// packets were received.
+    /// One turn: a burst from each side and from each other worker, then a bounded amount of housekeeping.
+    /// Returns how many packets there were.
     pub fn poll_once<I: PacketIo<Buf = B>>(&mut self, io: &mut I, now: Tick) -> usize {
-        let Worker { config, nat, output, policies, announcer, error_limit, requests } = self;
+        let Worker { config, nat, output, handoff, policies, announcer, error_limit, requests } =
+            self;
         // Once per turn: all its packets are judged by the same policies.
         let policies = policies.load();
         // What was let through by older policies has left with the turn before.
         output.counters.generation.set(policies.generation());
         let mut turn = Turn { io, policies, now };
         let mut stages =
-            Stages { config, nat, output, error_limit, translated: Traffic::default() };
+            Stages { config, nat, output, handoff, error_limit, translated: Default::default() };
 
         let mut received = 0;
         for side in Side::ALL {
             received += stages.burst(&mut turn, side);
         }
-        announcer.tick(output, &mut turn);
+        if !stages.handoff.is_alone() {
+            received += stages.other_workers(&mut turn);
+        }
+        stages.count_translated();
+        // One worker speaks for all.
+        if handoff.me() == 0 {
+            announcer.tick(output, &mut turn);
+        }
         output.finish(&mut turn);
 
         nat.expire(now, EXPIRE_PER_TURN);
         nat.sweep(turn.policies, SWEEP_PER_TURN);
         requests.turn(nat, turn.policies, now);
         let counters = &output.counters;
-        counters.publish_sessions(nat.sessions(), nat.counts());
+        counters.publish_sessions(nat);
         counters.neighbours.set(output.neighbour_count() as u64);
         counters.polls.add(1);
         if received == 0 {
@@ -116,29 +133,30 @@ impl<B: PacketBuf> Worker<B> {
 }
 
 /// What the stages of a burst work with.
-struct Stages<'a, B> {
+pub(super) struct Stages<'a, B> {
     config: &'a DatapathConfig,
-    nat: &'a mut Nat,
-    output: &'a mut Output<B>,
+    pub(super) nat: &'a mut Nat,
+    pub(super) output: &'a mut Output<B>,
+    pub(super) handoff: &'a mut Handoff<B>,
     error_limit: &'a mut ErrorLimit,
-    /// Of this burst; told to the counters at its end.
-    translated: Traffic,
+    /// By direction; told to the counters at the turn's end.
+    translated: [Traffic; 2],
 }
 
 /// Packets of flows between the stages, and what is known of each.
-struct Flows<B, F> {
+pub(super) struct Flows<B, F> {
     packets: Burst<B>,
     known: ArrayVec<(F, Lookup), BURST>,
 }
 
 impl<B, F: FlowPacket> Flows<B, F> {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Flows { packets: Burst::new(), known: ArrayVec::new() }
     }
 
     /// A packet of a flow: its hash, whose line of the index begins to load.
     #[inline(always)]
-    fn add(&mut self, nat: &Nat, packet: B, input: F) {
+    pub(super) fn add(&mut self, nat: &Nat, packet: B, input: F) {
         let lookup = nat.of::<F::Address>().look_up(F::DIRECTION, input.key());
         self.known.push((input, lookup));
         self.packets.push(packet);
@@ -172,63 +190,56 @@ impl<B: PacketBuf> Stages<'_, B> {
         for packet in &burst {
             packet.prefetch(side);
         }
-        self.translated = Traffic::default();
         match side {
             Side::Tunnel => self.tunnel_burst(turn, burst),
             Side::External => self.external_burst(turn, burst),
         }
-        let counters = &self.output.counters;
-        let (packets, bytes) = match side {
-            Side::Tunnel => (&counters.in2out_packets, &counters.in2out_bytes),
-            Side::External => (&counters.out2in_packets, &counters.out2in_bytes),
-        };
-        packets.add(self.translated.packets);
-        bytes.add(self.translated.bytes);
         received
+    }
+
+    fn count_translated(&mut self) {
+        let counters = &self.output.counters;
+        let [in2out, out2in] = self.translated;
+        counters.in2out_packets.add(in2out.packets);
+        counters.in2out_bytes.add(in2out.bytes);
+        counters.out2in_packets.add(out2in.packets);
+        counters.out2in_bytes.add(out2in.bytes);
     }
 
     fn tunnel_burst<I: PacketIo<Buf = B>>(&mut self, turn: &mut Turn<'_, I>, burst: Burst<B>) {
         let (config, policies) = (self.config, turn.policies);
         let usual = |p: &mut B| classify::from_tunnel(p.data_mut(), config);
         let any = |p: &mut B| classify::any_from_tunnel(p.data_mut(), config, policies);
-        let (mut v4, mut v6) = (Flows::new(), Flows::new());
-        self.classify(turn, Side::Tunnel, burst, usual, any, (&mut v4, &mut v6));
-        v4.locate(self.nat);
-        self.in2out_all::<Ipv4Addr, I>(turn, v4);
-        if !v6.packets.is_empty() {
-            v6.locate(self.nat);
-            self.in2out_all::<Ipv6Addr, I>(turn, v6);
-        }
+        let mut flows = (Flows::new(), Flows::new());
+        self.classify(turn, Side::Tunnel, burst, usual, any, &mut flows);
+        self.in2out_all::<Ipv4Addr, I>(turn, flows.0);
+        self.in2out_all::<Ipv6Addr, I>(turn, flows.1);
     }
 
     fn external_burst<I: PacketIo<Buf = B>>(&mut self, turn: &mut Turn<'_, I>, burst: Burst<B>) {
         let (config, policies) = (self.config, turn.policies);
         let usual = |p: &mut B| classify::from_external(p.data(), config, policies);
         let any = |p: &mut B| classify::any_from_external(p.data(), config, policies);
-        let (mut v4, mut v6) = (Flows::new(), Flows::new());
-        self.classify(turn, Side::External, burst, usual, any, (&mut v4, &mut v6));
-        v4.locate(self.nat);
-        self.out2in_all::<Ipv4Addr, I>(turn, v4);
-        if !v6.packets.is_empty() {
-            v6.locate(self.nat);
-            self.out2in_all::<Ipv6Addr, I>(turn, v6);
-        }
+        let mut flows = (Flows::new(), Flows::new());
+        self.classify(turn, Side::External, burst, usual, any, &mut flows);
+        self.out2in_all::<Ipv4Addr, I>(turn, flows.0);
+        self.out2in_all::<Ipv6Addr, I>(turn, flows.1);
     }
 
-    /// First stage: what is each frame, and the hash of its flow. The lines of the index begin to load.
+    /// First stage: what is each frame, and whose? What is another worker's goes there; of the others the
+    /// lines of the index begin to load.
     #[inline(always)]
-    fn classify<I, V4, V6>(
+    fn classify<I, P>(
         &mut self,
         turn: &mut Turn<'_, I>,
         side: Side,
         burst: Burst<B>,
-        usual: impl Fn(&mut B) -> Result<V4, Other>,
-        any: impl Fn(&mut B) -> Result<Either<V4, V6>, Other>,
-        (v4, v6): (&mut Flows<B, V4>, &mut Flows<B, V6>),
+        usual: impl Fn(&mut B) -> Result<P::Of<Ipv4Addr>, Other>,
+        any: impl Fn(&mut B) -> Result<Any<P>, Other>,
+        flows: &mut (Flows<B, P::Of<Ipv4Addr>>, Flows<B, P::Of<Ipv6Addr>>),
     ) where
         I: PacketIo<Buf = B>,
-        V4: FlowPacket,
-        V6: FlowPacket,
+        P: PerFamily<Of<Ipv4Addr>: Steered<B>, Of<Ipv6Addr>: Steered<B>>,
     {
         let (received, mut bytes) = (burst.len(), 0);
         for mut packet in burst {
@@ -238,10 +249,10 @@ impl<B: PacketBuf> Stages<'_, B> {
                 continue;
             }
             match usual(&mut packet) {
-                Ok(input) => v4.add(self.nat, packet, input),
+                Ok(input) => self.own_or_hand_over(&mut flows.0, packet, input),
                 Err(Other::Unusual) => match any(&mut packet) {
-                    Ok(Either::V4(input)) => v4.add(self.nat, packet, input),
-                    Ok(Either::V6(input)) => v6.add(self.nat, packet, input),
+                    Ok(Any::V4(input)) => self.own_or_hand_over(&mut flows.0, packet, input),
+                    Ok(Any::V6(input)) => self.own_or_hand_over(&mut flows.1, packet, input),
                     Err(other) => self.other(turn, side, packet, other),
                 },
                 Err(other) => self.other(turn, side, packet, other),
@@ -250,33 +261,40 @@ impl<B: PacketBuf> Stages<'_, B> {
         let counters = self.output.counters.port(side);
         counters.rx_packets.add(received as u64);
         counters.rx_bytes.add(bytes as u64);
+        self.send_handed();
     }
 
-    /// Last stage, for each packet in the order of the burst.
     #[inline(always)]
-    fn in2out_all<A: Address, I: PacketIo<Buf = B>>(
-        &mut self,
-        turn: &mut Turn<'_, I>,
-        mut flows: Flows<B, In2out<A>>,
-    ) {
-        for (packet, (input, lookup)) in flows.take() {
-            if let Err(reason) = self.in2out(turn, packet, &input, lookup) {
-                self.output.drop(Side::Tunnel, reason);
-            }
+    fn own_or_hand_over<F: Steered<B>>(&mut self, flows: &mut Flows<B, F>, packet: B, input: F) {
+        match input.other_owner(self.handoff) {
+            None => flows.add(self.nat, packet, input),
+            Some(owner) => self.hand_over(owner, input.handed(packet)),
         }
     }
 
     /// Last stage, for each packet in the order of the burst.
     #[inline(always)]
-    fn out2in_all<A: Address, I: PacketIo<Buf = B>>(
+    pub(super) fn in2out_all<A: Address, I: PacketIo<Buf = B>>(
+        &mut self,
+        turn: &mut Turn<'_, I>,
+        mut flows: Flows<B, In2out<A>>,
+    ) {
+        flows.locate(self.nat);
+        for (packet, (input, lookup)) in flows.take() {
+            self.in2out(turn, packet, &input, lookup);
+        }
+    }
+
+    /// Last stage, for each packet in the order of the burst.
+    #[inline(always)]
+    pub(super) fn out2in_all<A: Address, I: PacketIo<Buf = B>>(
         &mut self,
         turn: &mut Turn<'_, I>,
         mut flows: Flows<B, Out2in<A>>,
     ) {
+        flows.locate(self.nat);
         for (packet, (input, lookup)) in flows.take() {
-            if let Err(reason) = self.out2in(turn, packet, &input, lookup) {
-                self.output.drop(Side::External, reason);
-            }
+            self.out2in(turn, packet, &input, lookup);
         }
     }
 
@@ -320,27 +338,44 @@ impl<B: PacketBuf> Stages<'_, B> {
         mut packet: B,
         input: &In2out<A>,
         lookup: Lookup,
-    ) -> Result<(), DropReason> {
-        let config = &self.output.config;
-        if input.layout.packet_len() > config.external.mtu {
-            return Err(DropReason::TooBig);
+    ) {
+        let translated = if input.layout.packet_len() > self.output.config.external.mtu {
+            Err(DropReason::TooBig)
+        } else {
+            let (nat, policies) = (self.nat.of_mut::<A>(), turn.policies);
+            nat.in2out(packet.data_mut(), input, lookup, policies, turn.now)
+        };
+        match translated {
+            Err(DropReason::L4PortsExhausted) if !self.handoff.is_alone() => {
+                self.borrow(packet, *input);
+            }
+            translated => self.leave(turn, packet, input, translated),
         }
-        let l2_len = config.external.l2_len();
-        let (nat, policies) = (self.nat.of_mut::<A>(), turn.policies);
-        let translated = nat.in2out(packet.data_mut(), input, lookup, policies, turn.now);
+    }
+
+    /// What comes of a packet that was to be translated.
+    #[inline(always)]
+    pub(super) fn leave<A: Address, I: PacketIo<Buf = B>>(
+        &mut self,
+        turn: &mut Turn<'_, I>,
+        mut packet: B,
+        input: &In2out<A>,
+        translated: Result<(), DropReason>,
+    ) {
         if let Err(reason) = translated {
             if reason == DropReason::TtlExpired && self.may_send_error(turn.now) {
                 icmp::time_exceeded_to_pod(self.output, turn, packet, input);
             }
-            return Err(reason);
+            return self.output.drop(Side::Tunnel, reason);
         }
-        self.translated.packets += 1;
-        self.translated.bytes += input.layout.packet_len() as u64;
+        let in2out = &mut self.translated[0];
+        in2out.packets += 1;
+        in2out.bytes += input.layout.packet_len() as u64;
         // The external L2 header takes the end of the inner one's place; with a VLAN tag it reaches
         // into the VXLAN header, which is not needed any more either.
+        let l2_len = self.output.config.external.l2_len();
         packet.keep(input.layout.l3() - l2_len..input.layout.end());
         self.output.forward(turn, Side::External, input.destination(), packet);
-        Ok(())
     }
 
     /// World → pod: translate, and send it through the tunnel to the pod's node.
@@ -351,21 +386,36 @@ impl<B: PacketBuf> Stages<'_, B> {
         mut packet: B,
         input: &Out2in<A>,
         lookup: Lookup,
-    ) -> Result<(), DropReason> {
+    ) {
         let (nat, policies) = (self.nat.of_mut::<A>(), turn.policies);
-        let translated = nat.out2in(packet.data_mut(), input, lookup, policies, turn.now);
-        let to_node = match translated {
-            Ok(to_node) => to_node,
-            Err(reason) => {
+        match nat.out2in(packet.data_mut(), input, lookup, policies, turn.now) {
+            Ok(to_node) => {
+                let address = policies.vtep_address(to_node.vtep);
+                let tunnel = Tunnel { address, policy: to_node.policy };
+                if let Err(reason) = self.enter(turn, packet, input, &tunnel) {
+                    self.output.drop(Side::External, reason);
+                }
+            }
+            Err(Stop::Borrowed(borrower)) => self.hand_over(borrower, input.handed(packet)),
+            Err(Stop::Drop(reason)) => {
                 if reason == DropReason::TtlExpired && self.may_send_error(turn.now) {
                     icmp::time_exceeded_to_world(self.output, turn, packet, input);
                 }
-                return Err(reason);
+                self.output.drop(Side::External, reason);
             }
-        };
+        }
+    }
+
+    /// Into the tunnel with a translated packet.
+    #[inline(always)]
+    fn enter<A: Address, I: PacketIo<Buf = B>>(
+        &mut self,
+        turn: &mut Turn<'_, I>,
+        mut packet: B,
+        input: &Out2in<A>,
+        tunnel: &Tunnel,
+    ) -> Result<(), DropReason> {
         let config = &self.output.config;
-        let tunnel =
-            Tunnel { address: policies.vtep_address(to_node.vtep), policy: to_node.policy };
         if input.layout.packet_len() > config.max_inner(tunnel.address) {
             return Err(DropReason::TooBig);
         }
@@ -373,9 +423,10 @@ impl<B: PacketBuf> Stages<'_, B> {
         if !packet.prepend(tunnel.overhead(config)) {
             return Err(DropReason::NoHeadroom);
         }
-        self.translated.packets += 1;
-        self.translated.bytes += input.layout.packet_len() as u64;
-        tunnel::encapsulate::<A>(packet.data_mut(), config, &tunnel, input.key.spread());
+        let out2in = &mut self.translated[1];
+        out2in.packets += 1;
+        out2in.bytes += input.layout.packet_len() as u64;
+        tunnel::encapsulate::<A>(packet.data_mut(), config, tunnel, input.key.spread());
         self.output.forward_any(turn, Side::Tunnel, tunnel.address, packet);
         Ok(())
     }

@@ -12,11 +12,12 @@ use super::{
 use crate::{
     verdict::DropReason,
     wire::{
-        Address,
+        Address, PerFamily,
         parse::{IpPacket, Layout, Transport},
         tcp::{ACK, RST, SYN},
     },
 };
+use arrayvec::ArrayVec;
 use std::net::Ipv4Addr;
 
 const DNS: u16 = 53;
@@ -33,6 +34,14 @@ pub struct In2out<A: Address = Ipv4Addr> {
     pub policy: u32,
     /// Of the outer source.
     pub vtep: Vtep,
+}
+
+/// An [`In2out`] of each family.
+#[derive(Debug)]
+pub enum In2outs {}
+
+impl PerFamily for In2outs {
+    type Of<A: Address> = In2out<A>;
 }
 
 impl<A: Address> In2out<A> {
@@ -192,6 +201,13 @@ impl<A: Address> Translation<A> {
         policies: &PolicyTable,
         now: Tick,
     ) -> Result<SessionId, DropReason> {
+        let egress_ip = self.admit(input, policies)?;
+        let (external, out2in_hash) = self.pick(input, egress_ip)?;
+        self.add(input, external, (hash, out2in_hash), policies, now)
+    }
+
+    /// The egress IP of the session that a packet wants to open, if it may.
+    pub(super) fn admit(&self, input: &In2out<A>, policies: &PolicyTable) -> Result<A, DropReason> {
         policies.check_source(input.vtep, input.source())?;
         let egress_ip = policies.egress_ip(input.policy, input.source())?;
         policies.check_destination(input.destination())?;
@@ -201,18 +217,52 @@ impl<A: Address> Translation<A> {
         if self.table.is_full() {
             return Err(DropReason::SessionsFull);
         }
+        Ok(egress_ip)
+    }
+
+    /// A free l4_port of this worker, and the hash of the out2in key with it.
+    pub(super) fn pick(
+        &mut self,
+        input: &In2out<A>,
+        egress_ip: A,
+    ) -> Result<(ExternalEndpoint<A>, u64), DropReason> {
         let (protocol, remote) = (input.key.protocol(), input.key.remote());
         let table = &self.table;
-        let (external, out2in_hash) = self
-            .l4_ports
-            .pick(|l4_port| {
-                let external = ExternalEndpoint(Endpoint::new(egress_ip, l4_port));
-                let key = FlowKey::out2in(protocol, external, remote);
-                let hash = table.hash().of(&key);
-                let is_free = table.find(Direction::Out2in, hash, &key).is_none();
-                is_free.then_some((external, hash))
+        let with = |l4_port| {
+            let external = ExternalEndpoint(Endpoint::new(egress_ip, l4_port));
+            let key = FlowKey::out2in(protocol, external, remote);
+            let hash = table.hash().of(&key);
+            (external, key, hash)
+        };
+        // All are hashed and their lines asked for before the first is looked at.
+        let taken = |l4_ports: &[u16]| {
+            let mut keys = ArrayVec::<_, 64>::new();
+            for l4_port in l4_ports {
+                let (_, key, hash) = with(*l4_port);
+                table.prefetch(Direction::Out2in, hash);
+                keys.push((key, hash));
+            }
+            keys.iter().enumerate().fold(0, |taken, (i, (key, hash))| {
+                let is_taken = table.find(Direction::Out2in, *hash, key).is_some();
+                taken | u64::from(is_taken) << i
             })
-            .ok_or(DropReason::L4PortsExhausted)?;
+        };
+        let pool = Self::pool_of(&with(0).1);
+        let l4_port = self.l4_ports.pick(&pool, taken).ok_or(DropReason::L4PortsExhausted)?;
+        let (external, _, hash) = with(l4_port);
+        Ok((external, hash))
+    }
+
+    /// Makes the session that a packet opens; with the hashes of its in2out and out2in keys.
+    pub(super) fn add(
+        &mut self,
+        input: &In2out<A>,
+        external: ExternalEndpoint<A>,
+        (in2out_hash, out2in_hash): (u64, u64),
+        policies: &PolicyTable,
+        now: Tick,
+    ) -> Result<SessionId, DropReason> {
+        let protocol = input.key.protocol();
         let state = match protocol {
             Protocol::Tcp => SessionState::TcpOpening,
             Protocol::Udp => SessionState::UdpUnreplied,
@@ -224,7 +274,7 @@ impl<A: Address> Translation<A> {
             protocol,
             internal: InternalEndpoint(input.key.ours()),
             external,
-            remote,
+            remote: input.key.remote(),
             state,
             policy: input.policy,
             vtep: input.vtep,
@@ -234,8 +284,13 @@ impl<A: Address> Translation<A> {
         let deadline = now + self.timeouts.of(state);
         let id = self
             .table
-            .insert(&new, hash, out2in_hash, deadline)
+            .insert(&new, in2out_hash, out2in_hash, deadline)
             .map_err(|_| DropReason::SessionsFull)?;
+        if self.l4_ports.share().contains(external.0.l4_port) {
+            self.l4_ports.took(&Self::pool_of(&new.out2in_key()), external.0.l4_port);
+        } else {
+            self.borrowed += 1;
+        }
         self.policy_sessions.added(input.policy);
         self.counts.created += 1;
         Ok(id)

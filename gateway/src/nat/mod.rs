@@ -22,6 +22,7 @@ pub mod flow;
 pub mod in2out;
 pub mod index;
 pub mod l4_port;
+pub mod lending;
 pub mod out2in;
 mod policy_sessions;
 pub mod policy_table;
@@ -41,6 +42,7 @@ pub use flow::{
     Endpoint, ExternalEndpoint, FlowKey, InternalEndpoint, Protocol, RemoteEndpoint, TableHash,
 };
 pub use index::Guess;
+pub use l4_port::L4PortShare;
 pub use policy_sessions::PolicySessions;
 pub use policy_table::PolicyTable;
 pub use record::SessionRecord;
@@ -66,6 +68,8 @@ pub struct NatConfig {
     pub max_sessions: Each<u32>,
     /// The largest TCP segment, in bytes, whose packet still fits the tunnel.
     pub mss_limit: Each<u16>,
+    /// The external l4_ports that this worker may give out: those whose packets come back to it.
+    pub l4_ports: L4PortShare,
     /// Where the tables shall lie.
     pub pages: Pages,
     pub timeouts: Timeouts,
@@ -83,6 +87,8 @@ pub struct SessionCounts {
     pub cut: u64,
     /// Ended by an operator.
     pub flushed: u64,
+    /// l4_ports lent to other workers.
+    pub lent: u64,
 }
 
 impl ops::Add for SessionCounts {
@@ -94,6 +100,7 @@ impl ops::Add for SessionCounts {
             expired: self.expired + other.expired,
             cut: self.cut + other.cut,
             flushed: self.flushed + other.flushed,
+            lent: self.lent + other.lent,
         }
     }
 }
@@ -154,6 +161,16 @@ impl Nat {
     /// Live sessions.
     pub fn sessions(&self) -> u32 {
         self.families.v4.sessions() + self.families.v6.sessions()
+    }
+
+    /// l4_ports of this worker that others use.
+    pub fn lent(&self) -> u32 {
+        self.families.v4.lent() + self.families.v6.lent()
+    }
+
+    /// Sessions here whose l4_port is another worker's.
+    pub fn borrowed(&self) -> u32 {
+        self.families.v4.borrowed() + self.families.v6.borrowed()
     }
 
     pub fn counts(&self) -> SessionCounts {

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     verdict::DropReason,
     wire::{
-        Address,
+        Address, PerFamily,
         parse::{IpPacket, Layout, Transport},
     },
 };
@@ -29,6 +29,28 @@ pub struct Out2in<A: Address = Ipv4Addr> {
 pub struct ToNode {
     pub vtep: Vtep,
     pub policy: u32,
+}
+
+/// Why a packet from the world does not go on from here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    Drop(DropReason),
+    /// Its l4_port is lent to this worker, who has the session.
+    Borrowed(usize),
+}
+
+impl From<DropReason> for Stop {
+    fn from(reason: DropReason) -> Self {
+        Stop::Drop(reason)
+    }
+}
+
+/// An [`Out2in`] of each family.
+#[derive(Debug)]
+pub enum Out2ins {}
+
+impl PerFamily for Out2ins {
+    type Of<A: Address> = Out2in<A>;
 }
 
 impl<A: Address> Out2in<A> {
@@ -75,16 +97,19 @@ impl<A: Address> Translation<A> {
         lookup: Lookup,
         policies: &PolicyTable,
         now: Tick,
-    ) -> Result<ToNode, DropReason> {
+    ) -> Result<ToNode, Stop> {
         let Lookup { hash, guess } = lookup;
         let found = self.table.find_at(guess, Direction::Out2in, hash, &input.key);
         let id = found.ok_or(DropReason::NoSession)?;
+        if let Some(borrower) = self.table.session(id).borrower() {
+            return Err(Stop::Borrowed(borrower));
+        }
         if self.table.session(id).epoch != policies.epoch() && !self.still_allowed(id, policies) {
             self.cut(id);
-            return Err(DropReason::SessionCut);
+            return Err(DropReason::SessionCut.into());
         }
         if input.layout.ttl < 2 {
-            return Err(DropReason::TtlExpired);
+            return Err(DropReason::TtlExpired.into());
         }
         let session = self.table.session_mut(id);
         session.last_heard = now.seconds();

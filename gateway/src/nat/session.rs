@@ -5,6 +5,7 @@ use super::{
     flow::{
         Address, Endpoint, ExternalEndpoint, FlowKey, InternalEndpoint, Protocol, RemoteEndpoint,
     },
+    lending::LENT,
     policy_table::PolicyTable,
     record::{SessionRecord, Traffic},
     vtep::Vtep,
@@ -229,6 +230,12 @@ impl<A: Address> Session<A> {
     #[inline(always)]
     pub fn state(&self) -> SessionState {
         SessionState::ALL[(self.policy_state >> 24) as usize]
+    }
+
+    /// Of a stub (see [`super::lending`]): the worker that borrows its l4_port. `None` for a session.
+    #[inline(always)]
+    pub(super) fn borrower(&self) -> Option<usize> {
+        (self.key.tenant() == LENT).then(|| self.policy() as usize)
     }
 
     pub(super) fn set_policy(&mut self, policy: u32) {

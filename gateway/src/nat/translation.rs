@@ -1,14 +1,16 @@
 //! The sessions of one worker and one address family: looking them up, ageing them, ending them.
 
 use super::{
-    Direction, FlowKey, Guess, NatConfig, PolicySessions, PolicyTable, SessionCounts, SessionId,
-    SessionView, TableHash, TableMemory, Tick, Timeouts, l4_port::L4PortPicker,
+    Direction, Endpoint, ExternalEndpoint, FlowKey, Guess, NatConfig, PolicySessions, PolicyTable,
+    SessionCounts, SessionId, SessionView, TableHash, TableMemory, Tick, Timeouts,
+    l4_port::L4Ports,
+    lending::{RETURNS, Returned, STUB_IDLE},
     table::SessionTable,
 };
 use crate::wire::Address;
 use arrayvec::ArrayVec;
 use rand_chacha::ChaCha8Rng;
-use std::{io, sync::Arc};
+use std::{collections::VecDeque, io, sync::Arc};
 
 /// A look-up on its way through the stages of a burst.
 #[derive(Clone, Copy, Debug)]
@@ -35,9 +37,15 @@ pub struct Translation<A: Address> {
     pub(super) table: SessionTable<A>,
     pub(super) timeouts: Timeouts,
     pub(super) mss_limit: u16,
-    pub(super) l4_ports: L4PortPicker,
+    pub(super) l4_ports: L4Ports<A>,
     pub(super) policy_sessions: Arc<PolicySessions>,
     pub(super) counts: SessionCounts,
+    /// Slots that lead packets to a borrower.
+    pub(super) stubs: u32,
+    /// Sessions whose l4_port is another worker's.
+    pub(super) borrowed: u32,
+    /// Loans that ended and were not yet told to their lenders.
+    pub(super) returns: VecDeque<Returned<A>>,
     /// Where the search for sessions of an older epoch goes on; see [`Translation::sweep`].
     sweep: Sweep,
 }
@@ -58,13 +66,17 @@ impl<A: Address> Translation<A> {
         policy_sessions: Arc<PolicySessions>,
     ) -> io::Result<Self> {
         let hash = TableHash::new(&mut random);
+        let max_sessions = *config.max_sessions.of::<A>();
         Ok(Translation {
-            table: SessionTable::new(*config.max_sessions.of::<A>(), hash, config.pages)?,
+            table: SessionTable::new(max_sessions, hash, config.pages)?,
             timeouts: config.timeouts,
             mss_limit: *config.mss_limit.of::<A>(),
-            l4_ports: L4PortPicker::new(random),
+            l4_ports: L4Ports::new(random, config.l4_ports.clone(), max_sessions),
             policy_sessions,
             counts: SessionCounts::default(),
+            stubs: 0,
+            borrowed: 0,
+            returns: VecDeque::with_capacity(RETURNS),
             sweep: Sweep::default(),
         })
     }
@@ -102,7 +114,7 @@ impl<A: Address> Translation<A> {
 
     /// Live sessions.
     pub fn sessions(&self) -> u32 {
-        self.table.len()
+        self.table.len() - self.stubs
     }
 
     pub fn counts(&self) -> SessionCounts {
@@ -131,7 +143,10 @@ impl<A: Address> Translation<A> {
         let fired = due.len();
         due.retain(|id| {
             let session = self.table.session(*id);
-            let deadline = session.last_heard + self.timeouts.of(session.state());
+            let deadline = match session.borrower() {
+                Some(_) => now + STUB_IDLE,
+                None => session.last_heard + self.timeouts.of(session.state()),
+            };
             if deadline > now {
                 // A packet came since the timer was set. Hits only note the time on the session's own
                 // cache line; the timer catches up here.
@@ -156,11 +171,16 @@ impl<A: Address> Translation<A> {
         }
         let end = self.sweep.next.saturating_add(budget).min(self.table.slots_used());
         for id in (self.sweep.next..end).map(SessionId) {
-            if self.table.is_live(id) && !self.still_allowed(id, policies) {
+            if self.is_session(id) && !self.still_allowed(id, policies) {
                 self.cut(id);
             }
         }
         self.sweep.next = end;
+    }
+
+    /// Whether the slot holds a session, and no stub.
+    fn is_session(&self, id: SessionId) -> bool {
+        self.table.is_live(id) && self.table.session(id).borrower().is_none()
     }
 
     /// Looks at up to `slots` session slots from `first` on and shows the live ones to `visit`, until
@@ -173,7 +193,7 @@ impl<A: Address> Translation<A> {
     ) -> Option<u32> {
         let end = first.saturating_add(slots).min(self.table.slots_used());
         for id in (first..end).map(SessionId) {
-            if self.table.is_live(id) && !visit(id, self.table.view(id)) {
+            if self.is_session(id) && !visit(id, self.table.view(id)) {
                 return Some(id.0 + 1);
             }
         }
@@ -182,7 +202,7 @@ impl<A: Address> Translation<A> {
 
     /// Ends one session at an operator's wish.
     pub fn flush(&mut self, id: SessionId) {
-        if self.table.is_live(id) {
+        if self.is_session(id) {
             self.remove(id);
             self.counts.flushed += 1;
         }
@@ -206,9 +226,28 @@ impl<A: Address> Translation<A> {
         self.counts.cut += 1;
     }
 
+    /// Removes a session or a stub. Its l4_port is free then, or goes home.
     pub(super) fn remove(&mut self, id: SessionId) {
-        self.policy_sessions.removed(self.table.session(id).policy());
+        let session = self.table.session(id);
+        let key = session.out2in_key();
+        match session.borrower() {
+            Some(_) => self.stubs -= 1,
+            None => self.policy_sessions.removed(session.policy()),
+        }
+        let l4_port = key.ours().l4_port;
+        if self.l4_ports.share().contains(l4_port) {
+            self.l4_ports.gave_back(&Self::pool_of(&key), l4_port);
+        } else {
+            self.borrowed -= 1;
+            self.returns.push_back(Returned(key));
+        }
         self.table.remove(id);
+    }
+
+    /// What l4_ports are taken out of: egress IP, remote endpoint and protocol of an out2in key.
+    pub(super) fn pool_of(key: &FlowKey<A>) -> FlowKey<A> {
+        let external = ExternalEndpoint(Endpoint::new(key.ours().address, 0));
+        FlowKey::out2in(key.protocol(), external, key.remote())
     }
 
     /// Panics where the table contradicts itself. Looks at everything: for tests.

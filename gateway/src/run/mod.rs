@@ -13,6 +13,7 @@ mod workers;
 use crate::{
     config::Config,
     control::{Gateway, Watchdog, http, listener::ApiListener},
+    datapath::handoff::Handoff,
     dpdk::{self, Eal},
 };
 use anyhow::{Context, Result};
@@ -46,7 +47,8 @@ pub fn run(config: Config) -> Result<()> {
     let mut lcores = Vec::new();
     for (id, io) in ios.into_iter().enumerate() {
         let core = usize::from(config.workers.cores[id]);
-        let (handle, worker) = workers::new_worker(id, &eal, &config, &datapath, &policies)?;
+        let (handle, worker) =
+            workers::new_worker(id, &eal, &config, &datapath, &policies, Handoff::alone())?;
         let idle = workers::idle_label(&config, &io);
         let work = {
             let (stop, mode) = (Arc::clone(&stop), workers::idle_mode(&config));

@@ -5,12 +5,13 @@ use crate::{
     control::{PolicyStore, WorkerHandle},
     datapath::{
         DatapathConfig, PacketBuf, Worker, WorkerCounters,
+        handoff::Handoff,
         idle::{Idle, IdleMode, Wait},
         io::PacketIo,
     },
     dpdk::{DpdkIo, Eal},
     memory::Pages,
-    nat::{Nat, NatConfig, TableMemory, Tick, Timeouts, timeouts::TimeoutSettings},
+    nat::{L4PortShare, Nat, NatConfig, TableMemory, Tick, Timeouts, timeouts::TimeoutSettings},
     wire::{Both, Each},
 };
 use anyhow::{Context, Result};
@@ -51,12 +52,14 @@ pub(super) fn new_worker<B: PacketBuf>(
     config: &Config,
     datapath: &Arc<DatapathConfig>,
     policies: &PolicyStore,
+    handoff: Handoff<B>,
 ) -> Result<(WorkerHandle, Worker<B>)> {
     let nat = NatConfig {
         max_sessions: max_sessions(config),
         pages: if config.eal.hugepages { Pages::Huge } else { Pages::Transparent },
         timeouts: timeouts(config),
         mss_limit: datapath.mss_limits(),
+        l4_ports: L4PortShare::all(),
         secret: draw_secret().context("cannot draw a secret from /dev/urandom")?,
     };
     // Where the worker will run, so that its table is near.
@@ -76,7 +79,7 @@ pub(super) fn new_worker<B: PacketBuf>(
     let counters = Arc::new(WorkerCounters::default());
     let (requests, receiver) = crossbeam_channel::bounded(REQUESTS);
     let (datapath, published) = (Arc::clone(datapath), policies.published());
-    let worker = Worker::new(datapath, nat, published, Arc::clone(&counters), receiver);
+    let worker = Worker::new(datapath, nat, published, Arc::clone(&counters), receiver, handoff);
     let policy_sessions = worker.nat().policy_sessions();
     Ok((WorkerHandle { id, core, counters, policy_sessions, requests }, worker))
 }

@@ -93,6 +93,7 @@ pub trait Address:
     /// Writes the ECN field (RFC 3168) and DSCP; `packet` is what the header says.
     fn set_dscp_ecn(frame: &mut [u8], packet: &IpPacket<Self>, dscp_ecn: u8);
 
+    fn any<P: PerFamily>(one: P::Of<Self>) -> Any<P>;
     fn get<P: PerFamily>(both: &Both<P>) -> &P::Of<Self>;
     fn get_mut<P: PerFamily>(both: &mut Both<P>) -> &mut P::Of<Self>;
 }
@@ -107,6 +108,29 @@ pub struct Both<P: PerFamily> {
     pub v4: P::Of<Ipv4Addr>,
     pub v6: P::Of<Ipv6Addr>,
 }
+
+/// One of either family.
+pub enum Any<P: PerFamily> {
+    V4(P::Of<Ipv4Addr>),
+    V6(P::Of<Ipv6Addr>),
+}
+
+impl<P: PerFamily<Of<Ipv4Addr>: fmt::Debug, Of<Ipv6Addr>: fmt::Debug>> fmt::Debug for Any<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Any::V4(one) => one.fmt(f),
+            Any::V6(one) => one.fmt(f),
+        }
+    }
+}
+
+impl<P: PerFamily<Of<Ipv4Addr>: Copy, Of<Ipv6Addr>: Copy>> Clone for Any<P> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<P: PerFamily<Of<Ipv4Addr>: Copy, Of<Ipv6Addr>: Copy>> Copy for Any<P> {}
 
 /// The same type for both families.
 #[derive(Debug)]
@@ -256,6 +280,11 @@ impl Address for Ipv4Addr {
     }
 
     #[inline(always)]
+    fn any<P: PerFamily>(one: P::Of<Self>) -> Any<P> {
+        Any::V4(one)
+    }
+
+    #[inline(always)]
     fn get<P: PerFamily>(both: &Both<P>) -> &P::Of<Self> {
         &both.v4
     }
@@ -368,6 +397,11 @@ impl Address for Ipv6Addr {
         if let Some(ip) = Ipv6Header::at_mut(frame, packet.l3()) {
             ip.set_traffic_class(dscp_ecn);
         }
+    }
+
+    #[inline(always)]
+    fn any<P: PerFamily>(one: P::Of<Self>) -> Any<P> {
+        Any::V6(one)
     }
 
     #[inline(always)]

@@ -18,7 +18,7 @@ pub mod udp;
 pub mod vlan;
 pub mod vxlan;
 
-pub use address::{Address, Both, Each, PerFamily};
+pub use address::{Address, Any, Both, Each, PerFamily};
 pub use ethernet::MacAddress;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};

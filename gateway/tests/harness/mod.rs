@@ -15,12 +15,13 @@ use crossbeam_channel::Sender;
 use gateway::{
     datapath::{
         DatapathConfig, PacketBuf, PortConfig, Worker, WorkerCounters,
+        handoff::Handoff,
         memory_io::{MemoryIo, MemoryPacket},
         request::Request,
     },
     memory::Pages,
     nat::{
-        Nat, NatConfig, PolicyTable, Tick, Timeouts, VtepNumbers,
+        L4PortShare, Nat, NatConfig, PolicyTable, Tick, Timeouts, VtepNumbers,
         policy_table::{NodeEntry, PolicyEntry},
     },
     verdict::{DropReason, Side},
@@ -132,6 +133,7 @@ impl<B: PacketBuf> Parts<B> {
         let nat = Nat::new(&NatConfig {
             max_sessions: Both { v4: setup.max_sessions, v6: setup.max_sessions },
             mss_limit: config.mss_limits(),
+            l4_ports: L4PortShare::all(),
             pages: Pages::Transparent,
             timeouts: Timeouts::default(),
             secret: [7; 32],
@@ -142,6 +144,7 @@ impl<B: PacketBuf> Parts<B> {
             Arc::clone(&policies),
             Arc::clone(&counters),
             receiver,
+            Handoff::alone(),
         );
         Parts { worker, counters, policies, requests, config }
     }

@@ -20,11 +20,12 @@ use gateway::{
     },
     datapath::{
         DatapathConfig, PortConfig, Worker, WorkerCounters,
+        handoff::Handoff,
         io::{PortStats, PortWatch},
         memory_io::MemoryIo,
     },
     memory::Pages,
-    nat::{Nat, NatConfig, Tick, Timeouts},
+    nat::{L4PortShare, Nat, NatConfig, Tick, Timeouts},
     verdict::Side,
     wire::{Both, MacAddress},
 };
@@ -179,11 +180,18 @@ impl Running {
                     pages: Pages::Transparent,
                     timeouts: Timeouts::default(),
                     mss_limit: datapath.mss_limits(),
+                    l4_ports: L4PortShare::all(),
                     secret: [7; 32],
                 });
                 // Made here, so that its table is near.
-                let mut worker =
-                    Worker::new(datapath, nat.unwrap(), published, counters, questions);
+                let mut worker = Worker::new(
+                    datapath,
+                    nat.unwrap(),
+                    published,
+                    counters,
+                    questions,
+                    Handoff::alone(),
+                );
                 tell.send(worker.nat().policy_sessions()).unwrap();
                 let mut io = MemoryIo::default();
                 let started = Instant::now();

@@ -25,10 +25,8 @@
 
 mod bitmap;
 mod heavy;
-mod picker;
 mod share;
 
-pub(in crate::nat) use picker::L4PortPicker;
 pub use share::{InvalidShare, L4PortShare};
 
 use super::flow::{Address, FlowKey, TableHash};
