@@ -8,16 +8,19 @@ mod cores;
 mod devices;
 mod policies;
 mod ports;
+mod steering;
 mod workers;
 
 use crate::{
     config::Config,
-    control::{Gateway, Watchdog, http, listener::ApiListener},
+    control::{Gateway, SteeringReport, Watchdog, WorkerHandle, http, listener::ApiListener},
+    datapath::steering::Steering,
     dpdk::{self, Eal},
 };
 use anyhow::{Context, Result};
 use cores::Cores;
 use std::{
+    iter::zip,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -35,35 +38,41 @@ pub fn run(config: Config) -> Result<()> {
     let listener = ApiListener::bind(&config.api.listen)?;
     let policies = policies::load_policies(&config)?;
 
+    let seed = steering::shard_seed(&config.policy.state_dir)?;
+    let steering = Steering::new(seed, cores.workers().len()).context("workers.cores")?;
+
     let eal = Eal::start(&cores.eal_options(&config)).map_err(devices::explain)?;
     info!(version = dpdk::version(), "EAL is up");
-    let ports = ports::start_ports(&eal, &config)?;
+    let ports = ports::start_ports(&eal, &config, seed)?;
     let datapath = Arc::new(ports::datapath_config(&config, &ports)?);
-    let stop = Arc::new(AtomicBool::new(false));
-    let (handles, ios) = ports::split(ports, &config);
+    let port_steering: Vec<_> = ports.iter().map(steering::port_steering).collect();
+    let mode = steering::mode(&steering);
+    let (port_handles, ios) = ports::split(ports, &config);
+    let idle = workers::idle_label(&config, &ios);
 
-    let mut workers = Vec::new();
+    let made: Vec<_> = (0..ios.len())
+        .map(|id| workers::new_worker(id, &eal, &config, &datapath, &policies))
+        .collect::<Result<_>>()?;
+    let (workers, loops): (Vec<_>, Vec<_>) = made.into_iter().unzip();
+    let stop = Arc::new(AtomicBool::new(false));
     let mut lcores = Vec::new();
-    for (id, io) in ios.into_iter().enumerate() {
-        let core = usize::from(config.workers.cores[id]);
-        let (handle, worker) = workers::new_worker(id, &eal, &config, &datapath, &policies)?;
-        let idle = workers::idle_label(&config, &io);
-        let work = {
-            let (stop, mode) = (Arc::clone(&stop), workers::idle_mode(&config));
-            move || workers::work(worker, io, mode, started, &stop)
-        };
-        lcores.push(eal.launch(eal.worker_lcores()[id], work)?);
+    for (WorkerHandle { id, core, .. }, (worker, io)) in workers.iter().zip(zip(loops, ios)) {
+        let (stop, mode) = (Arc::clone(&stop), workers::idle_mode(&config));
+        let work = move || workers::work(worker, io, mode, started, &stop);
+        lcores.push(eal.launch(eal.worker_lcores()[*id], work)?);
         info!(worker = id, core, idle, "worker is polling");
-        workers.push(handle);
     }
 
     let watchdog = Watchdog::start(&workers).context("cannot start the watchdog")?;
+    let self_test = steering::self_test(&steering, &port_steering, &workers)?;
     let gateway = Arc::new(Gateway {
         config,
         datapath,
-        workers,
         watchdog,
-        ports: handles,
+        steering: SteeringReport::new(&steering, cores.workers(), port_steering, mode, idle),
+        self_test,
+        workers,
+        ports: port_handles,
         policies,
         packet_io: dpdk::version(),
         started,

@@ -56,7 +56,7 @@ pub(super) fn new_worker<B: PacketBuf>(
         pages: if config.eal.hugepages { Pages::Huge } else { Pages::Transparent },
         timeouts: timeouts(config),
         mss_limit: datapath.mss_limit(),
-        secret: draw_secret().context("cannot draw a secret from /dev/urandom")?,
+        secret: draw().context("cannot draw a secret from /dev/urandom")?,
     };
     // Where the worker will run, so that its table is near.
     let nat = eal.run_on(eal.worker_lcores()[id], move || Nat::new(&nat))?.with_context(|| {
@@ -101,16 +101,17 @@ pub(super) fn idle_mode(config: &Config) -> IdleMode {
     }
 }
 
-/// What a worker with these ports does when no packet comes: `spin`, or with what it waits.
-pub(super) fn idle_label(config: &Config, io: &DpdkIo) -> &'static str {
-    match idle_mode(config) {
-        IdleMode::Spin => "spin",
-        IdleMode::Adaptive => io.wait_by().label(),
+/// What workers with these ports do when no packet comes: `spin`, or with what they wait.
+pub(super) fn idle_label(config: &Config, ios: &[DpdkIo]) -> &'static str {
+    match (idle_mode(config), ios.first()) {
+        (IdleMode::Adaptive, Some(io)) => io.wait_by().label(),
+        (IdleMode::Adaptive | IdleMode::Spin, _) => "spin",
     }
 }
 
-pub(super) fn draw_secret() -> io::Result<[u8; 32]> {
-    let mut secret = [0; 32];
-    File::open("/dev/urandom")?.read_exact(&mut secret)?;
-    Ok(secret)
+/// Bytes that nobody can foretell.
+pub(super) fn draw<const N: usize>() -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(bytes)
 }
