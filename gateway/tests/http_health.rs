@@ -6,7 +6,7 @@ mod harness;
 mod running;
 
 use gateway::{
-    control::self_test::Check,
+    control::self_test::{self, Check},
     verdict::{DropReason, Side},
 };
 use harness::{NODE, POD, POLICY, REMOTE, tunnelled, udp};
@@ -107,6 +107,17 @@ fn a_self_test_that_runs_or_failed_is_no_readiness() {
         ])
     );
     assert_eq!(metric(), 0.0);
+}
+
+#[test]
+fn the_self_test_finds_a_worker_that_does_not_poll() {
+    let running = Running::usual();
+    let workers = &running.gateway.workers;
+    assert_eq!(self_test::turns(workers).unwrap(), "1 workers poll their queues");
+    running.stick();
+    let found = self_test::turns(workers).unwrap_err();
+    assert_eq!(found, "worker 0 on core 1 does not turn its loop");
+    running.go_on();
 }
 
 #[test]

@@ -5,7 +5,7 @@
 //! to that list. They run in order on a thread of their own, so they may wait.
 
 use super::WorkerHandle;
-use crate::datapath::steering::Steering;
+use crate::nat::l4_port::L4PortShare;
 use serde::Serialize;
 use std::{
     fmt, io,
@@ -127,17 +127,16 @@ impl Progress {
 }
 
 /// The shard map names every worker, and nobody else.
-pub fn shards(steering: &Steering) -> Result<String, String> {
-    let (map, workers) = (steering.shard_map(), steering.workers());
+pub fn shards(map: &[u16], workers: usize) -> Result<String, String> {
     every_one("shard", map, workers)?;
     Ok(format!("{} shards over {workers} workers", map.len()))
 }
 
-/// Every l4_port that sessions get belongs to exactly one worker, the one that its returns are taken to.
-pub fn l4_ports(steering: &Steering) -> Result<String, String> {
-    let shares: Vec<_> = (0..steering.workers()).map(|worker| steering.share(worker)).collect();
+/// Every l4_port that sessions get is in the share of exactly one worker, that to which `owner` takes what
+/// comes back to it.
+pub fn l4_ports(shares: &[L4PortShare], owner: impl Fn(u16) -> usize) -> Result<String, String> {
     for l4_port in FIRST..=u16::MAX {
-        let owner = steering.of_out2in(l4_port);
+        let owner = owner(l4_port);
         let mut givers = (0..shares.len()).filter(|worker| shares[*worker].contains(l4_port));
         match (givers.next(), givers.next()) {
             (Some(giver), None) if giver == owner => {}
@@ -152,7 +151,7 @@ pub fn l4_ports(steering: &Steering) -> Result<String, String> {
             (None, _) => return Err(format!("no worker gives l4_port {l4_port}")),
         }
     }
-    let shares: Vec<u32> = shares.iter().map(|share| share.len()).collect();
+    let shares: Vec<u32> = shares.iter().map(L4PortShare::len).collect();
     if shares.iter().sum::<u32>() != COUNT || shares.contains(&0) {
         return Err(format!("the workers' shares are {shares:?}, of {COUNT} l4_ports"));
     }
@@ -212,7 +211,7 @@ impl Report {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::datapath::steering::ShardSeed;
+    use crate::datapath::steering::{ShardSeed, Steering};
 
     const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -247,12 +246,38 @@ mod tests {
     }
 
     #[test]
-    fn any_number_of_workers_has_sound_maps() {
+    fn the_steering_of_any_number_of_workers_is_sound() {
         for workers in 1..=64 {
             let steering = Steering::new(ShardSeed([7; 16]), workers).unwrap();
-            assert!(shards(&steering).is_ok(), "{workers}");
-            let said = l4_ports(&steering).unwrap();
-            assert!(said.starts_with("64512 l4_ports over"), "{said}");
+            let found = shards(steering.shard_map(), workers).unwrap();
+            assert_eq!(found, format!("256 shards over {workers} workers"));
+            let shares: Vec<_> = (0..workers).map(|worker| steering.share(worker)).collect();
+            let found = l4_ports(&shares, |l4_port| steering.of_out2in(l4_port)).unwrap();
+            assert!(found.starts_with("64512 l4_ports over"), "{found}");
+        }
+    }
+
+    #[test]
+    fn l4_ports_of_nobody_of_two_or_of_the_wrong_worker_are_found() {
+        let share = |residues: &[u16]| L4PortShare::new(4, residues).unwrap();
+        let by_parity = |l4_port: u16| usize::from(l4_port % 2);
+        for (shares, says) in [
+            (vec![share(&[0, 2]), share(&[1, 3])], None),
+            (vec![share(&[0, 2]), share(&[1])], Some("no worker gives l4_port 1027")),
+            (
+                vec![share(&[0, 2]), share(&[1, 2, 3])],
+                Some("workers 0 and 1 both give l4_port 1026"),
+            ),
+            (
+                vec![share(&[0, 3]), share(&[1, 2])],
+                Some("worker 1 gives l4_port 1026, whose returns go to worker 0"),
+            ),
+            (
+                vec![share(&[0, 2]), share(&[1, 3]), share(&[])],
+                Some("the workers' shares are [32256, 32256, 0], of 64512 l4_ports"),
+            ),
+        ] {
+            assert_eq!(l4_ports(&shares, by_parity).err().as_deref(), says);
         }
     }
 

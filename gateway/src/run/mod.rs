@@ -46,7 +46,9 @@ pub fn run(config: Config) -> Result<()> {
     let ports = ports::start_ports(&eal, &config, seed)?;
     let datapath = Arc::new(ports::datapath_config(&config, &ports)?);
     let port_steering: Vec<_> = ports.iter().map(steering::port_steering).collect();
-    let mode = steering::mode(&steering);
+    let vlan = config.external.port.vlan;
+    let [_, external] = &ports;
+    let (mode, reason, flow_rules) = steering::probe(&steering, external, vlan);
     let (port_handles, ios) = ports::split(ports, &config);
     let idle = workers::idle_label(&config, &ios);
 
@@ -69,7 +71,13 @@ pub fn run(config: Config) -> Result<()> {
         config,
         datapath,
         watchdog,
-        steering: SteeringReport::new(&steering, cores.workers(), port_steering, mode, idle),
+        steering: SteeringReport::new(
+            &steering,
+            cores.workers(),
+            port_steering,
+            (mode, reason),
+            idle,
+        ),
         self_test,
         workers,
         ports: port_handles,
@@ -83,5 +91,6 @@ pub fn run(config: Config) -> Result<()> {
     for lcore in lcores {
         lcore.join();
     }
+    drop(flow_rules);
     served.context("the API ended")
 }

@@ -4,7 +4,7 @@ use crate::{
     config::{Config, PortConfig as ConfiguredPort},
     control::PortHandle,
     datapath::{DatapathConfig, PortConfig, config::NoAddress, steering::ShardSeed},
-    dpdk::{DpdkIo, Eal, Mempool, NoRss, Port, PortSettings, Rss, RxQueue, TxQueue},
+    dpdk::{DpdkIo, DpdkPortWatch, Eal, Mempool, NoRss, Port, PortSettings, Rss, RxQueue, TxQueue},
     verdict::Side,
 };
 use anyhow::{Result, bail};
@@ -21,6 +21,7 @@ pub(super) struct StartedPort {
     queues: Vec<(RxQueue, TxQueue)>,
     pub(super) handle: PortHandle,
     pub(super) rss: Result<Rss, NoRss>,
+    pub(super) watch: DpdkPortWatch,
     pool: Mempool,
 }
 
@@ -58,8 +59,8 @@ pub(super) fn start_ports(eal: &Eal, config: &Config, seed: ShardSeed) -> Result
             let port = port.start(wanted, &pool)?;
             info!(%side, device = settings.device, %mac, mtu = settings.mtu, "port is up");
             let device = settings.device.clone();
-            let handle = PortHandle { side, device, mac, watch: Box::new(port.watch) };
-            Ok(StartedPort { queues: port.queues, handle, rss: port.rss, pool })
+            let handle = PortHandle { side, device, mac, watch: Box::new(port.watch.clone()) };
+            Ok(StartedPort { queues: port.queues, handle, rss: port.rss, watch: port.watch, pool })
         });
     match (started.next(), started.next()) {
         (Some(tunnel), Some(external)) => Ok([tunnel?, external?]),

@@ -9,7 +9,7 @@ use crate::{
         steering::{PortRss, PortSteering, SteeringMode},
     },
     datapath::steering::{ShardSeed, Steering},
-    dpdk::Rss,
+    dpdk::{FlowRules, Rss},
 };
 use anyhow::{Context, Result};
 use std::{path::Path, time::Duration};
@@ -49,12 +49,26 @@ pub(super) fn port_steering(port: &StartedPort) -> PortSteering {
     }
 }
 
-/// Who brings packets from the world to their worker, and why.
-pub(super) fn mode(steering: &Steering) -> (SteeringMode, String) {
-    if steering.workers() == 1 {
-        return (SteeringMode::Single, "there is one worker".to_owned());
-    }
-    (SteeringMode::Handoff, "no NIC was asked".to_owned())
+/// Who brings packets from the world to their worker, and why. The NIC of the external port is asked at
+/// each start; what it agreed to holds as long as the rules do.
+pub(super) fn probe(
+    steering: &Steering,
+    external: &StartedPort,
+    vlan: u16,
+) -> (SteeringMode, String, Option<FlowRules>) {
+    let (mode, reason, rules) = if steering.workers() == 1 {
+        (SteeringMode::Single, "there is one worker".to_owned(), None)
+    } else {
+        match FlowRules::install(&external.watch, steering.residue_map(), vlan != 0) {
+            Ok(rules) => {
+                let reason = format!("the external port took {} flow rules", rules.len());
+                (SteeringMode::PortMask, reason, Some(rules))
+            }
+            Err(refused) => (SteeringMode::Handoff, refused, None),
+        }
+    };
+    info!(mode = mode.label(), "steering: {reason}");
+    (mode, reason, rules)
 }
 
 /// Begins the self-test, and gives it the time that it usually takes.
@@ -63,16 +77,19 @@ pub(super) fn self_test(
     ports: &[PortSteering],
     workers: &[WorkerHandle],
 ) -> Result<SelfTest> {
+    let count = workers.len();
     let (shards, l4_ports, polled) = (steering.clone(), steering.clone(), workers.to_vec());
-    let queues = workers.len();
+    let shares: Vec<_> = (0..count).map(|worker| steering.share(worker)).collect();
     let mut checks = vec![
-        Check::new("shards", move || self_test::shards(&shards)),
-        Check::new("l4Ports", move || self_test::l4_ports(&l4_ports)),
+        Check::new("shards", move || self_test::shards(shards.shard_map(), count)),
+        Check::new("l4Ports", move || {
+            self_test::l4_ports(&shares, |l4_port| l4_ports.of_out2in(l4_port))
+        }),
         Check::new("queues", move || self_test::turns(&polled)),
     ];
     for PortSteering { side, rss, .. } in ports {
         if let Some(PortRss { reta, .. }) = rss.clone() {
-            let check = move || self_test::reta(&reta, queues);
+            let check = move || self_test::reta(&reta, count);
             checks.push(Check::new(format!("rss.{side}"), check));
         }
     }
