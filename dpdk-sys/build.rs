@@ -26,6 +26,8 @@ const FUNCTIONS: &[&str] = &[
     "rte_mempool_(avail_count|in_use_count|free|lookup)",
     "rte_ring_(create|free|count|enqueue_burst|dequeue_burst)",
     "rte_hash_(create|free|add_key_data|lookup_bulk_data)",
+    "rte_flow_destroy",
+    "l4_port_rule_(validate|create)",
     "rte_get_tsc_hz",
     "rte_rdtsc",
     "rte_cpu_get_intrinsics_support",
@@ -44,6 +46,8 @@ const TYPES: &[&str] = &[
     "rte_eth_rss_(conf|reta_entry64)",
     "rte_ether_addr",
     "rte_cpu_intrinsics",
+    "rte_flow_error",
+    "l4_port_rule",
     "rte_power_monitor_cond",
     "rte_rmt_call_main_t",
 ];

@@ -16,8 +16,8 @@ use gateway::{
         io::PortWatch,
     },
     dpdk::{
-        DpdkIo, Eal, EalOptions, LcoreHandle, Mbuf, Mempool, Port, PortSettings, RxQueue,
-        StartedPort, TxQueue, ring,
+        DpdkIo, Eal, EalOptions, FlowRules, LcoreHandle, Mbuf, Mempool, Port, PortSettings,
+        RxQueue, StartedPort, TxQueue, ring,
     },
     nat::Tick,
 };
@@ -169,6 +169,36 @@ fn a_driver_without_rss_says_so() {
         let rss = started(&eal, &device.replace("SOCKET", &socket), queues, &pool).rss;
         let said = rss.unwrap_err();
         assert!(said.contains(reason), "{device}: {said}");
+    }
+}
+
+#[test]
+fn a_driver_without_flow_rules_refuses_the_first_one_and_says_so() {
+    let eal = start(vec![]);
+    let pool = pool(&eal);
+    let devices = ["net_null0", "net_af_packet0,iface=lo,qpairs=2"];
+    for device in devices {
+        let port = started(&eal, device, 2, &pool);
+        let refused = FlowRules::install(&port.watch, &[0, 1], false).unwrap_err();
+        let rule = "rule 1 of 8 (ipv4 tcp dst & 0x0001 == 0 → queue 0) was refused";
+        assert!(refused.contains(rule) && refused.contains("rte_flow_validate"), "{refused}");
+        assert!(refused.contains("not implemented"), "{refused}");
+    }
+}
+
+/// The only virtual device with flow rules; it wants the kernel's multiq qdisc for them, and without it
+/// finds every rule good and then makes none.
+#[test]
+fn a_tap_takes_all_rules_or_refuses_when_they_are_made() {
+    let eal = start(vec![]);
+    let pool = pool(&eal);
+    let port = started(&eal, "net_tap0,iface=egtest2", 2, &pool);
+    match FlowRules::install(&port.watch, &[0, 1], false) {
+        Ok(rules) => assert_eq!(rules.len(), 8),
+        Err(refused) => {
+            assert!(refused.contains("of 8 (ipv"), "{refused}");
+            assert!(refused.contains("rte_flow_create"), "{refused}");
+        }
     }
 }
 

@@ -5,7 +5,10 @@
 mod harness;
 mod running;
 
-use gateway::verdict::{DropReason, Side};
+use gateway::{
+    control::self_test::{self, Check},
+    verdict::{DropReason, Side},
+};
 use harness::{NODE, POD, POLICY, REMOTE, tunnelled, udp};
 use running::{Running, documents, wait_until};
 use serde_json::{Value, json};
@@ -73,6 +76,73 @@ fn a_worker_that_stands_still_is_noticed_within_a_second() {
     running.go_on();
     wait_until("it turns again", || stalled() == 0.0);
     assert!(reasons(&running).is_empty());
+}
+
+#[test]
+fn a_self_test_that_runs_or_failed_is_no_readiness() {
+    let (go_on, wait) = crossbeam_channel::bounded::<()>(0);
+    let fails = Check::new("rss.tunnel", move || {
+        wait.recv().unwrap();
+        Err("no entry names 1, of 2".to_owned())
+    });
+    let passes = Check::new("shards", || Ok("256 shards over 1 workers".to_owned()));
+    let running = Running::with_checks(vec![passes, fails]);
+    assert_eq!(running.put(&documents()).status, 200);
+    assert_eq!(reasons(&running), ["the self-test is running"]);
+    let self_test = || running.get("/v1/steering").json()["selfTest"].clone();
+    assert_eq!(self_test()["state"], "running");
+    let metric = || {
+        let text = running.get("/metrics").text().to_owned();
+        samples(&text)["egress_gateway_self_test_passed"]
+    };
+    assert_eq!(metric(), 0.0);
+    go_on.send(()).unwrap();
+    wait_until("it ended", || self_test()["state"] == "failed");
+    assert_eq!(reasons(&running), ["self-test rss.tunnel: no entry names 1, of 2"]);
+    assert_eq!(
+        self_test()["checks"],
+        json!([
+            {"name": "shards", "result": "passed", "detail": "256 shards over 1 workers"},
+            {"name": "rss.tunnel", "result": "failed", "detail": "no entry names 1, of 2"},
+        ])
+    );
+    assert_eq!(metric(), 0.0);
+}
+
+#[test]
+fn the_self_test_finds_a_worker_that_does_not_poll() {
+    let running = Running::usual();
+    let workers = &running.gateway.workers;
+    assert_eq!(self_test::turns(workers).unwrap(), "1 workers poll their queues");
+    running.stick();
+    let found = self_test::turns(workers).unwrap_err();
+    assert_eq!(found, "worker 0 on core 1 does not turn its loop");
+    running.go_on();
+}
+
+#[test]
+fn steering_says_where_a_packet_goes() {
+    let running = Running::usual();
+    let mut steering = running.get("/v1/steering").json();
+    let shards = steering["shard"]["map"].take();
+    assert_eq!(shards, json!(vec![0; 256]));
+    assert_eq!(
+        steering,
+        json!({
+            "workers": [{"id": 0, "core": 1, "queue": 0}],
+            "shard": {"seed": "07".repeat(16), "hash": "egress-shard-1", "map": null},
+            "l4Ports": {"residues": 1, "map": [0]},
+            "ports": [
+                {"side": "tunnel", "rss": null, "reason": "memory"},
+                {"side": "external", "rss": null, "reason": "memory"},
+            ],
+            "mode": "single",
+            "reason": "there is one worker",
+            "idle": "spin",
+            "selfTest": {"state": "passed", "checks": []},
+        })
+    );
+    assert!(running.get("/v1/steering?x=1").error(400).contains("x"));
 }
 
 /// A packet of a node that nobody knows, and one for a policy that is not there.
@@ -184,6 +254,10 @@ fn metrics_are_sound_and_exact() {
         ("device_rx_no_buffer_total{side=\"external\"}", 8.0),
         ("port_packets_total{side=\"tunnel\",direction=\"rx\",worker=\"0\"}", 3.0),
         ("port_up{side=\"external\"}", 1.0),
+        ("steering_mode{mode=\"single\"}", 1.0),
+        ("idle_mode{mode=\"spin\"}", 1.0),
+        ("self_test_passed", 1.0),
+        ("worker_stalled{worker=\"0\"}", 0.0),
         ("policy_generation", 1.0),
         ("worker_policy_generation{worker=\"0\"}", 1.0),
         ("policy_reloads_total{result=\"applied\"}", 1.0),

@@ -4,6 +4,7 @@
 //! - [`policies`]: documents → validated → published → acknowledged by every worker; [`state_dir`]
 //!   keeps the accepted set over a restart
 //! - [`sessions`]: asks the workers for sessions
+//! - [`steering`]: which worker a packet comes to; [`self_test`]: whether all that fits together
 //! - [`watchdog`]: finds workers that stand still
 //! - [`http`], [`metrics`]: the API
 
@@ -11,12 +12,16 @@ pub mod http;
 pub mod listener;
 pub mod metrics;
 pub mod policies;
+pub mod self_test;
 pub mod sessions;
 pub mod state_dir;
+pub mod steering;
 pub mod watchdog;
 pub mod workers;
 
 pub use policies::{Applied, ApplyError, PolicyStore};
+pub use self_test::SelfTest;
+pub use steering::SteeringReport;
 pub use watchdog::Watchdog;
 pub use workers::{PortHandle, WorkerHandle};
 
@@ -30,6 +35,8 @@ pub struct Gateway {
     pub datapath: Arc<DatapathConfig>,
     pub workers: Vec<WorkerHandle>,
     pub watchdog: Watchdog,
+    pub steering: SteeringReport,
+    pub self_test: SelfTest,
     /// Tunnel and external, in the order of [`crate::verdict::Side`].
     pub ports: [PortHandle; 2],
     pub policies: PolicyStore,

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     nat::{
-        FlowKey,
+        FlowKey, L4PortShare,
         in2out::In2outs,
         lending::{Loans, Offers},
         out2in::Out2ins,
@@ -153,6 +153,11 @@ impl<B: PacketBuf> Handoff<B> {
     #[inline(always)]
     pub fn is_alone(&self) -> bool {
         self.peers.len() == 1
+    }
+
+    /// The external l4_ports that this worker may give out.
+    pub fn l4_ports(&self) -> L4PortShare {
+        self.steering.share(self.me)
     }
 
     /// The owner of a flow, when it is another worker.

@@ -15,6 +15,7 @@
 
 mod eal;
 mod error;
+mod flow_rules;
 mod io;
 mod lcore;
 mod mbuf;
@@ -28,6 +29,7 @@ pub mod rte_hash;
 
 pub use eal::{Eal, EalOptions, tsc_hz, version};
 pub use error::DpdkError;
+pub use flow_rules::FlowRules;
 pub use io::DpdkIo;
 pub use lcore::LcoreHandle;
 pub use mbuf::Mbuf;

@@ -225,6 +225,12 @@ impl Drop for OpenPort {
     }
 }
 
+impl DpdkPortWatch {
+    pub(super) fn open(&self) -> Arc<OpenPort> {
+        Arc::clone(&self.0)
+    }
+}
+
 impl PortWatch for DpdkPortWatch {
     fn stats(&self) -> PortStats {
         let mut raw = rte_eth_stats::default();

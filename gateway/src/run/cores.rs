@@ -23,6 +23,11 @@ impl Cores {
         Ok(Cores { workers, control })
     }
 
+    /// The CPU of each worker.
+    pub(super) fn workers(&self) -> &[usize] {
+        &self.workers
+    }
+
     pub(super) fn eal_options(&self, config: &Config) -> EalOptions {
         let devices = [&config.tunnel.port.device, &config.external.port.device];
         let pci = devices.into_iter().filter(|device| is_pci(device)).cloned().collect();

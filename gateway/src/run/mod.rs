@@ -8,17 +8,19 @@ mod cores;
 mod devices;
 mod policies;
 mod ports;
+mod steering;
 mod workers;
 
 use crate::{
     config::Config,
-    control::{Gateway, Watchdog, http, listener::ApiListener},
-    datapath::handoff::Handoff,
+    control::{Gateway, SteeringReport, Watchdog, WorkerHandle, http, listener::ApiListener},
+    datapath::{handoff::Handoff, steering::Steering},
     dpdk::{self, Eal},
 };
 use anyhow::{Context, Result};
 use cores::Cores;
 use std::{
+    iter::zip,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -36,36 +38,51 @@ pub fn run(config: Config) -> Result<()> {
     let listener = ApiListener::bind(&config.api.listen)?;
     let policies = policies::load_policies(&config)?;
 
+    let seed = steering::shard_seed(&config.policy.state_dir)?;
+    let steering = Steering::new(seed, cores.workers().len()).context("workers.cores")?;
+    let steering = Arc::new(steering);
+
     let eal = Eal::start(&cores.eal_options(&config)).map_err(devices::explain)?;
     info!(version = dpdk::version(), "EAL is up");
-    let ports = ports::start_ports(&eal, &config)?;
+    let ports = ports::start_ports(&eal, &config, seed)?;
     let datapath = Arc::new(ports::datapath_config(&config, &ports)?);
-    let stop = Arc::new(AtomicBool::new(false));
-    let (handles, ios) = ports::split(ports, &config);
+    let port_steering: Vec<_> = ports.iter().map(steering::port_steering).collect();
+    let vlan = config.external.port.vlan;
+    let [_, external] = &ports;
+    let (mode, reason, flow_rules) = steering::probe(&steering, external, vlan);
+    let (port_handles, ios) = ports::split(ports, &config);
+    let idle = workers::idle_label(&config, &ios);
 
-    let mut workers = Vec::new();
+    let made: Vec<_> = Handoff::mesh(&steering)
+        .into_iter()
+        .map(|handoff| workers::new_worker(handoff, &eal, &config, &datapath, &policies))
+        .collect::<Result<_>>()?;
+    let (workers, loops): (Vec<_>, Vec<_>) = made.into_iter().unzip();
+    let stop = Arc::new(AtomicBool::new(false));
     let mut lcores = Vec::new();
-    for (id, io) in ios.into_iter().enumerate() {
-        let core = usize::from(config.workers.cores[id]);
-        let (handle, worker) =
-            workers::new_worker(id, &eal, &config, &datapath, &policies, Handoff::alone())?;
-        let idle = workers::idle_label(&config, &io);
-        let work = {
-            let (stop, mode) = (Arc::clone(&stop), workers::idle_mode(&config));
-            move || workers::work(worker, io, mode, started, &stop)
-        };
-        lcores.push(eal.launch(eal.worker_lcores()[id], work)?);
+    for (WorkerHandle { id, core, .. }, (worker, io)) in workers.iter().zip(zip(loops, ios)) {
+        let (stop, mode) = (Arc::clone(&stop), workers::idle_mode(&config));
+        let work = move || workers::work(worker, io, mode, started, &stop);
+        lcores.push(eal.launch(eal.worker_lcores()[*id], work)?);
         info!(worker = id, core, idle, "worker is polling");
-        workers.push(handle);
     }
 
     let watchdog = Watchdog::start(&workers).context("cannot start the watchdog")?;
+    let self_test = steering::self_test(&steering, &port_steering, &workers)?;
     let gateway = Arc::new(Gateway {
         config,
         datapath,
-        workers,
         watchdog,
-        ports: handles,
+        steering: SteeringReport::new(
+            &steering,
+            cores.workers(),
+            port_steering,
+            (mode, reason),
+            idle,
+        ),
+        self_test,
+        workers,
+        ports: port_handles,
         policies,
         packet_io: dpdk::version(),
         started,
@@ -76,5 +93,6 @@ pub fn run(config: Config) -> Result<()> {
     for lcore in lcores {
         lcore.join();
     }
+    drop(flow_rules);
     served.context("the API ended")
 }

@@ -3,8 +3,8 @@
 use crate::{
     config::{Config, PortConfig as ConfiguredPort},
     control::PortHandle,
-    datapath::{DatapathConfig, PortConfig, config::NoAddress},
-    dpdk::{DpdkIo, Eal, Mempool, Port, PortSettings, RxQueue, TxQueue},
+    datapath::{DatapathConfig, PortConfig, config::NoAddress, steering::ShardSeed},
+    dpdk::{DpdkIo, DpdkPortWatch, Eal, Mempool, NoRss, Port, PortSettings, Rss, RxQueue, TxQueue},
     verdict::Side,
 };
 use anyhow::{Result, bail};
@@ -19,7 +19,9 @@ const SMALLEST_BUFFER: u16 = 2048;
 /// A port that runs: its queues, one pair per worker, and what the control side keeps.
 pub(super) struct StartedPort {
     queues: Vec<(RxQueue, TxQueue)>,
-    handle: PortHandle,
+    pub(super) handle: PortHandle,
+    pub(super) rss: Result<Rss, NoRss>,
+    pub(super) watch: DpdkPortWatch,
     pool: Mempool,
 }
 
@@ -43,7 +45,7 @@ pub(super) fn memory_mib(config: &Config) -> u32 {
     (OTHERS + (bytes >> 20)) as u32
 }
 
-pub(super) fn start_ports(eal: &Eal, config: &Config) -> Result<[StartedPort; 2]> {
+pub(super) fn start_ports(eal: &Eal, config: &Config, seed: ShardSeed) -> Result<[StartedPort; 2]> {
     let [tunnel, external] = [&config.tunnel.port, &config.external.port];
     let ports = [Port::probe(eal, &tunnel.device)?, Port::probe(eal, &external.device)?];
     let pool = Mempool::new(eal, buffers(config), buffer_room(config), ports[0].socket())?;
@@ -53,12 +55,12 @@ pub(super) fn start_ports(eal: &Eal, config: &Config) -> Result<[StartedPort; 2]
         .zip([(Side::Tunnel, tunnel), (Side::External, external)])
         .map(|(port, (side, settings))| -> Result<StartedPort> {
             let mac = port.mac();
-            let wanted = PortSettings { queues, mtu: settings.mtu, rss_seed: [0; 16] };
+            let wanted = PortSettings { queues, mtu: settings.mtu, rss_seed: seed.0 };
             let port = port.start(wanted, &pool)?;
             info!(%side, device = settings.device, %mac, mtu = settings.mtu, "port is up");
             let device = settings.device.clone();
-            let handle = PortHandle { side, device, mac, watch: Box::new(port.watch) };
-            Ok(StartedPort { queues: port.queues, handle, pool })
+            let handle = PortHandle { side, device, mac, watch: Box::new(port.watch.clone()) };
+            Ok(StartedPort { queues: port.queues, handle, rss: port.rss, watch: port.watch, pool })
         });
     match (started.next(), started.next()) {
         (Some(tunnel), Some(external)) => Ok([tunnel?, external?]),

@@ -11,7 +11,7 @@ use crate::{
     },
     dpdk::{DpdkIo, Eal},
     memory::Pages,
-    nat::{L4PortShare, Nat, NatConfig, TableMemory, Tick, Timeouts, timeouts::TimeoutSettings},
+    nat::{Nat, NatConfig, TableMemory, Tick, Timeouts, timeouts::TimeoutSettings},
     wire::{Both, Each},
 };
 use anyhow::{Context, Result};
@@ -47,20 +47,20 @@ pub(super) fn work<I: PacketIo + Wait>(
 }
 
 pub(super) fn new_worker<B: PacketBuf>(
-    id: usize,
+    handoff: Handoff<B>,
     eal: &Eal,
     config: &Config,
     datapath: &Arc<DatapathConfig>,
     policies: &PolicyStore,
-    handoff: Handoff<B>,
 ) -> Result<(WorkerHandle, Worker<B>)> {
+    let (id, workers) = (handoff.me(), handoff.workers());
     let nat = NatConfig {
         max_sessions: max_sessions(config),
         pages: if config.eal.hugepages { Pages::Huge } else { Pages::Transparent },
         timeouts: timeouts(config),
         mss_limit: datapath.mss_limits(),
-        l4_ports: L4PortShare::all(),
-        secret: draw_secret().context("cannot draw a secret from /dev/urandom")?,
+        l4_ports: handoff.l4_ports(),
+        secret: draw().context("cannot draw a secret from /dev/urandom")?,
     };
     // Where the worker will run, so that its table is near.
     let nat = eal.run_on(eal.worker_lcores()[id], move || Nat::new(&nat))?.with_context(|| {
@@ -76,7 +76,7 @@ pub(super) fn new_worker<B: PacketBuf>(
         );
     }
     let core = usize::from(config.workers.cores[id]);
-    let counters = Arc::new(WorkerCounters::default());
+    let counters = Arc::new(WorkerCounters::new(workers));
     let (requests, receiver) = crossbeam_channel::bounded(REQUESTS);
     let (datapath, published) = (Arc::clone(datapath), policies.published());
     let worker = Worker::new(datapath, nat, published, Arc::clone(&counters), receiver, handoff);
@@ -115,16 +115,17 @@ pub(super) fn idle_mode(config: &Config) -> IdleMode {
     }
 }
 
-/// What a worker with these ports does when no packet comes: `spin`, or with what it waits.
-pub(super) fn idle_label(config: &Config, io: &DpdkIo) -> &'static str {
-    match idle_mode(config) {
-        IdleMode::Spin => "spin",
-        IdleMode::Adaptive => io.wait_by().label(),
+/// What workers with these ports do when no packet comes: `spin`, or with what they wait.
+pub(super) fn idle_label(config: &Config, ios: &[DpdkIo]) -> &'static str {
+    match (idle_mode(config), ios.first()) {
+        (IdleMode::Adaptive, Some(io)) => io.wait_by().label(),
+        (IdleMode::Adaptive | IdleMode::Spin, _) => "spin",
     }
 }
 
-pub(super) fn draw_secret() -> io::Result<[u8; 32]> {
-    let mut secret = [0; 32];
-    File::open("/dev/urandom")?.read_exact(&mut secret)?;
-    Ok(secret)
+/// Bytes that nobody can foretell.
+pub(super) fn draw<const N: usize>() -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(bytes)
 }

@@ -15,14 +15,18 @@ use crossbeam_channel::{Sender, unbounded};
 use gateway::{
     config::{Config, Listen},
     control::{
-        Gateway, PolicyStore, PortHandle, Watchdog, WorkerHandle, http, listener::ApiListener,
+        Gateway, PolicyStore, PortHandle, SelfTest, SteeringReport, Watchdog, WorkerHandle, http,
+        listener::ApiListener,
+        self_test::Check,
         state_dir::StateDir,
+        steering::{PortSteering, SteeringMode},
     },
     datapath::{
         DatapathConfig, PortConfig, Worker, WorkerCounters,
         handoff::Handoff,
         io::{PortStats, PortWatch},
         memory_io::MemoryIo,
+        steering::{ShardSeed, Steering},
     },
     memory::Pages,
     nat::{L4PortShare, Nat, NatConfig, Tick, Timeouts},
@@ -154,7 +158,19 @@ impl Running {
         Self::start(state, &Listen::Tcp(([127, 0, 0, 1], 0).into()))
     }
 
+    /// Without policies, with a self-test of these checks, which need not have ended.
+    pub fn with_checks(checks: Vec<Check>) -> Self {
+        let state = StateFolder::Own(tempfile::tempdir().unwrap());
+        Self::start_with(state, &Listen::Tcp(([127, 0, 0, 1], 0).into()), checks)
+    }
+
     pub fn start(state: StateFolder, listen: &Listen) -> Self {
+        let running = Self::start_with(state, listen, Vec::new());
+        running.gateway.self_test.wait(PATIENCE);
+        running
+    }
+
+    fn start_with(state: StateFolder, listen: &Listen, checks: Vec<Check>) -> Self {
         let (config, _) = Config::parse(CONFIG).unwrap();
         let own = [&config.tunnel.port, &config.external.port];
         let own: Vec<IpAddr> = own.into_iter().flat_map(|port| port.own_addresses()).collect();
@@ -222,10 +238,24 @@ impl Running {
             port(Side::External, EXTERNAL_MAC, "net_null1"),
         ];
         let (started, packet_io) = (Instant::now(), "memory".to_owned());
+        let steering = Steering::new(ShardSeed([7; 16]), 1).unwrap();
+        let of_port = |side: Side| PortSteering {
+            side: side.label(),
+            rss: None,
+            reason: Some("memory".to_owned()),
+        };
         let gateway = Arc::new(Gateway {
             config,
             datapath,
             watchdog: Watchdog::start(&workers).unwrap(),
+            steering: SteeringReport::new(
+                &steering,
+                &[1],
+                Side::ALL.map(of_port).into(),
+                (SteeringMode::Single, "there is one worker".to_owned()),
+                "spin",
+            ),
+            self_test: SelfTest::start(checks).unwrap(),
             workers,
             ports,
             policies,

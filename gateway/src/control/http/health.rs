@@ -31,6 +31,7 @@ fn reasons(gateway: &Gateway) -> Vec<String> {
     if generation == 0 {
         reasons.push("no policy set was accepted yet: apply one".to_owned());
     }
+    reasons.extend(gateway.self_test.report().complaints());
     for port in &gateway.ports {
         if !port.watch.link_is_up() {
             reasons.push(format!("the link of the {} port ({}) is down", port.side, port.device));

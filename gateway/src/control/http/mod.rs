@@ -18,6 +18,7 @@ mod query;
 mod server;
 pub mod sessions;
 pub mod stats;
+mod steering;
 
 use super::{Gateway, listener::ApiListener, metrics::Metrics};
 use axum::{
@@ -83,6 +84,7 @@ fn router(api: Arc<Api>) -> Router {
         .route("/v1/sessions", get(sessions::list).delete(sessions::flush))
         .route("/v1/stats", get(stats::stats))
         .route("/v1/ports", get(stats::ports))
+        .route("/v1/steering", get(steering::steering))
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
         .route("/metrics", get(health::metrics))
@@ -94,7 +96,8 @@ fn router(api: Arc<Api>) -> Router {
 async fn unknown_route(request: Request) -> ApiError {
     let message = format!("there is no {}", request.uri().path());
     ApiError::new(StatusCode::NOT_FOUND, message).hint(
-        "there are /v1/policies, /v1/sessions, /v1/stats, /v1/ports, /healthz, /readyz, /metrics",
+        "there are /v1/policies, /v1/sessions, /v1/stats, /v1/ports, /v1/steering, /healthz, /readyz, \
+         /metrics",
     )
 }
 

@@ -4,7 +4,7 @@
 
 mod family;
 
-use super::{Applied, ApplyError, Gateway, PortHandle, WorkerHandle};
+use super::{Applied, ApplyError, Gateway, PortHandle, WorkerHandle, self_test::State};
 use crate::{
     datapath::{WorkerCounters, counters::Counter, io::PortStats},
     nat::PolicyTable,
@@ -120,6 +120,7 @@ fn families(gateway: &Gateway) -> Vec<MetricFamily> {
     families.extend(device_families(&gateway.ports));
     families.extend(worker_families(&gateway.workers));
     families.push(stalled_workers(gateway));
+    families.extend(steering(gateway));
     families.push(port_packets(&gateway.workers, "packets", |port| {
         [&port.rx_packets, &port.tx_packets]
     }));
@@ -233,6 +234,19 @@ fn worker_families(workers: &[WorkerHandle]) -> Vec<MetricFamily> {
         family.done()
     });
     families.collect()
+}
+
+fn steering(gateway: &Gateway) -> [MetricFamily; 3] {
+    let help = "Always 1; the label says who brings packets from the world to their worker.";
+    let mut mode = Family::gauge("steering_mode", help);
+    mode.add(&[("mode", gateway.steering.mode.label())], 1);
+    let help = "Always 1; the label says what a worker does that has no packets.";
+    let mut idle = Family::gauge("idle_mode", help);
+    idle.add(&[("mode", gateway.steering.idle)], 1);
+    let help = "1 when the self-test of this start has passed. Alert on 0.";
+    let mut passed = Family::gauge("self_test_passed", help);
+    passed.add(&[], u64::from(gateway.self_test.report().state == State::Passed));
+    [mode.done(), idle.done(), passed.done()]
 }
 
 fn stalled_workers(gateway: &Gateway) -> MetricFamily {
