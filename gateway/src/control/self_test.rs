@@ -197,6 +197,22 @@ pub fn turns(workers: &[WorkerHandle]) -> Result<String, String> {
     Ok(format!("{} workers poll their queues", workers.len()))
 }
 
+/// Every worker has sent a greeting to every other, through the rings that they hand packets over by.
+pub fn handoff(workers: &[WorkerHandle]) -> Result<String, String> {
+    let deadline = Instant::now() + TURN;
+    let others = workers.len() as u64 - 1;
+    for worker in workers {
+        while worker.counters.greeted_by.get() < others {
+            if Instant::now() > deadline {
+                let (id, heard) = (worker.id, worker.counters.greeted_by.get());
+                return Err(format!("worker {id} hears {heard} of {others} others"));
+            }
+            thread::sleep(LOOK_AGAIN);
+        }
+    }
+    Ok(format!("{} workers hear one another", workers.len()))
+}
+
 impl Report {
     /// What keeps the gateway from being ready.
     pub fn complaints(&self) -> Vec<String> {

@@ -78,7 +78,8 @@ pub(super) fn self_test(
     workers: &[WorkerHandle],
 ) -> Result<SelfTest> {
     let count = workers.len();
-    let (shards, l4_ports, polled) = (steering.clone(), steering.clone(), workers.to_vec());
+    let (shards, l4_ports) = (steering.clone(), steering.clone());
+    let (polled, greeted) = (workers.to_vec(), workers.to_vec());
     let shares: Vec<_> = (0..count).map(|worker| steering.share(worker)).collect();
     let mut checks = vec![
         Check::new("shards", move || self_test::shards(shards.shard_map(), count)),
@@ -86,6 +87,7 @@ pub(super) fn self_test(
             self_test::l4_ports(&shares, |l4_port| l4_ports.of_out2in(l4_port))
         }),
         Check::new("queues", move || self_test::turns(&polled)),
+        Check::new("handoff", move || self_test::handoff(&greeted)),
     ];
     for PortSteering { side, rss, .. } in ports {
         if let Some(PortRss { reta, .. }) = rss.clone() {

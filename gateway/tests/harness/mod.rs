@@ -21,7 +21,7 @@ use gateway::{
     },
     memory::Pages,
     nat::{
-        L4PortShare, Nat, NatConfig, PolicyTable, Tick, Timeouts, VtepNumbers,
+        Nat, NatConfig, PolicyTable, Tick, Timeouts, VtepNumbers,
         policy_table::{NodeEntry, PolicyEntry},
     },
     verdict::{DropReason, Side},
@@ -110,6 +110,16 @@ impl Default for Setup {
 
 impl<B: PacketBuf> Parts<B> {
     pub fn new(setup: Setup) -> Self {
+        let policies = Arc::new(ArcSwap::from_pointee(usual_policies(1)));
+        Self::of_worker(setup, Handoff::alone(), policies)
+    }
+
+    /// One of several workers.
+    pub fn of_worker(
+        setup: Setup,
+        handoff: Handoff<B>,
+        policies: Arc<ArcSwap<PolicyTable>>,
+    ) -> Self {
         let tunnel = PortConfig {
             mac: MacAddress(setup.tunnel_mac),
             addresses: vec!["192.0.2.10/24".parse().unwrap()],
@@ -127,13 +137,12 @@ impl<B: PacketBuf> Parts<B> {
         let config =
             DatapathConfig::new(tunnel, external, VXLAN_PORT, setup.errors_per_second).unwrap();
         let config = Arc::new(config);
-        let counters = Arc::new(WorkerCounters::default());
-        let policies = Arc::new(ArcSwap::from_pointee(usual_policies(1)));
+        let counters = Arc::new(WorkerCounters::new(handoff.workers()));
         let (requests, receiver) = crossbeam_channel::bounded(4);
         let nat = Nat::new(&NatConfig {
             max_sessions: Both { v4: setup.max_sessions, v6: setup.max_sessions },
             mss_limit: config.mss_limits(),
-            l4_ports: L4PortShare::all(),
+            l4_ports: handoff.l4_ports(),
             pages: Pages::Transparent,
             timeouts: Timeouts::default(),
             secret: [7; 32],
@@ -144,7 +153,7 @@ impl<B: PacketBuf> Parts<B> {
             Arc::clone(&policies),
             Arc::clone(&counters),
             receiver,
-            Handoff::alone(),
+            handoff,
         );
         Parts { worker, counters, policies, requests, config }
     }
@@ -271,7 +280,7 @@ impl Bench {
 }
 
 /// Whatever a test looks at: no frame leaves that etherparse does not find sound.
-fn judge(side: Side, frame: &[u8]) {
+pub fn judge(side: Side, frame: &[u8]) {
     if arp_operation(frame).is_some() {
         return;
     }
@@ -308,7 +317,7 @@ fn arp_operation(frame: &[u8]) -> Option<u8> {
 
 /// Sender and target of an ARP request; `None` for other frames. The same address twice is an
 /// announcement.
-fn arp_request(frame: &[u8]) -> Option<(Ipv4Addr, Ipv4Addr)> {
+pub fn arp_request(frame: &[u8]) -> Option<(Ipv4Addr, Ipv4Addr)> {
     let at = if frame.get(12..14)? == [0x81, 0x00] { 18 } else { 14 };
     let is_request = frame.get(at - 2..at)? == [0x08, 0x06] && frame.get(at + 7)? == &1;
     let address = |i: usize| Some(<[u8; 4]>::try_from(frame.get(i..i + 4)?).ok()?.into());

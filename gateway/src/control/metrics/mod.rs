@@ -119,6 +119,7 @@ fn families(gateway: &Gateway) -> Vec<MetricFamily> {
     let mut families = about(gateway, &policies);
     families.extend(device_families(&gateway.ports));
     families.extend(worker_families(&gateway.workers));
+    families.push(handed_over(&gateway.workers));
     families.push(stalled_workers(gateway));
     families.extend(steering(gateway));
     families.push(port_packets(&gateway.workers, "packets", |port| {
@@ -187,7 +188,7 @@ fn device_families(ports: &[PortHandle]) -> Vec<MetricFamily> {
 /// Name, help, what is read; counters end in `_total`, all others are gauges.
 type WorkerCounter = (&'static str, &'static str, fn(&WorkerCounters) -> &Counter);
 
-const WORKER_COUNTERS: [WorkerCounter; 16] = [
+const WORKER_COUNTERS: [WorkerCounter; 19] = [
     ("in2out_packets_total", "Packets of pods that were translated.", |c| &c.in2out_packets),
     ("in2out_bytes_total", "Their bytes, from the IP header on.", |c| &c.in2out_bytes),
     ("out2in_packets_total", "Packets for pods that were translated.", |c| &c.out2in_packets),
@@ -210,7 +211,7 @@ const WORKER_COUNTERS: [WorkerCounter; 16] = [
     ),
     (
         "address_conflicts_total",
-        "ARP packets in which another host claims an address of this gateway. Alert on any.",
+        "ARP and ND packets in which another host claims an address of this gateway. Alert on any.",
         |c| &c.address_conflicts,
     ),
     ("neighbours", "Next hops in the worker's table.", |c| &c.neighbours),
@@ -218,6 +219,11 @@ const WORKER_COUNTERS: [WorkerCounter; 16] = [
     ("worker_empty_polls_total", "Turns that found no packet.", |c| &c.empty_polls),
     ("worker_policy_generation", "Generation of the policy set that the worker runs.", |c| {
         &c.generation
+    }),
+    ("l4_port_loans_total", "l4_ports that the worker lent to others.", |c| &c.l4_port_loans),
+    ("l4_ports_lent", "l4_ports of the worker that others use.", |c| &c.l4_ports_lent),
+    ("l4_ports_borrowed", "Sessions of the worker with an l4_port of another.", |c| {
+        &c.l4_ports_borrowed
     }),
     ("worker_sessions", "Live sessions in the worker's table.", |c| &c.sessions),
 ];
@@ -247,6 +253,19 @@ fn steering(gateway: &Gateway) -> [MetricFamily; 3] {
     let mut passed = Family::gauge("self_test_passed", help);
     passed.add(&[], u64::from(gateway.self_test.report().state == State::Passed));
     [mode.done(), idle.done(), passed.done()]
+}
+
+/// Of each pair of workers; nothing where there is one.
+fn handed_over(workers: &[WorkerHandle]) -> MetricFamily {
+    let help = "Packets that a worker received and handed over to the owner of their flow.";
+    let mut family = Family::counter("handoff_packets_total", help);
+    for from in workers {
+        for to in workers.iter().filter(|to| to.id != from.id) {
+            let labels = [("from", &*from.id.to_string()), ("to", &*to.id.to_string())];
+            family.add(&labels, from.counters.handed_over[to.id].get());
+        }
+    }
+    family.done()
 }
 
 fn stalled_workers(gateway: &Gateway) -> MetricFamily {
