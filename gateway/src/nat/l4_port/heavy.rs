@@ -19,7 +19,7 @@ use arrayvec::ArrayVec;
 use rand_chacha::ChaCha8Rng;
 
 /// How much of the share a new session of a pool with an incomplete bitmap searches at least.
-const STEP: u32 = 1024;
+const STEP: u32 = 512;
 
 const NONE: u32 = u32::MAX;
 

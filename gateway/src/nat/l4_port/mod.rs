@@ -11,17 +11,18 @@
 //! | pool | how | look-ups in the index |
 //! |---|---|---|
 //! | light | random tries | 1 while few are taken; never more than 32, in 6 batches |
-//! | becoming heavy: all tries failed | a bitmap of the free ones grows by 1,024 l4_ports at each new session | 1,024; more while none of these is free |
+//! | becoming heavy: all tries failed | a bitmap of the free ones grows by 512 l4_ports at each new session | 512; more while none of these is free |
 //! | heavy | the bitmap | none |
 //!
-//! What somebody who means harm can make a new session cost, at 25 cycles for a look-up that the caller
-//! has prefetched: all tries fail once in 29 where 9/10 are taken, once in 10,000 where 3/4 are. Then a
-//! bitmap begins. The whole share has 64,512 l4_ports, so 63 new sessions search it, 26,000 cycles each;
-//! until it has to be done again, a quarter of the share must end and begin anew, so that the search comes
-//! to 100 cycles for each of these sessions. One session bears all of it, 1.6 million cycles or less than a
-//! millisecond, only where its pool is as good as full without a bitmap. That takes luck, for a pool fills
-//! through the stages above, or a bitmap that was lost while incomplete (module `heavy`); and it is not repeated,
-//! for such a pool's bitmap is complete then, and is not lost. To be refused costs some tens of cycles.
+//! What somebody who means harm can make a new session cost, at 75 cycles for a look-up that the caller
+//! has prefetched and that finds its l4_port taken (it reads an index line and a session line): all tries
+//! fail once in 29 where 9/10 are taken, once in 10,000 where 3/4 are. Then a bitmap begins. The whole
+//! share of an only worker has 64,512 l4_ports, so 126 new sessions search it, 38,000 cycles each; until
+//! it has to be done again, a quarter of the share must end and begin anew, so that the search comes to
+//! 300 cycles for each of these sessions. One session bears all of it, 5 million cycles or 2 ms, only
+//! where its pool is as good as full without a bitmap. That takes luck, for a pool fills through the stages
+//! above, or a bitmap that was lost while incomplete (module `heavy`); and it is not repeated, for such a
+//! pool's bitmap is complete then, and is not lost. To be refused costs some tens of cycles.
 
 mod bitmap;
 mod heavy;
