@@ -5,19 +5,27 @@
 //! its own VLAN, and both with the device's MAC. Behind it, the sides are as separate as two devices are:
 //! each has its addresses, next hops and neighbours, and the guard stands before the external one.
 
-use super::io::{Burst, PacketBuf, PacketIo};
+use super::{
+    idle::Wait,
+    io::{Burst, PacketBuf, PacketIo},
+};
 use crate::{
     verdict::Side,
     wire::{
         Header,
         arp::ArpPacket,
-        ethernet::{ETHERTYPE_ARP, ETHERTYPE_IPV4},
+        ethernet::{ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6},
         ipv4::Ipv4Header,
+        ipv6::{IPV6_LEN, Ipv6Header, PROTOCOL_ICMPV6},
+        nd::NeighborMessage,
         parse,
     },
 };
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::{
+    net::{Ipv4Addr, Ipv6Addr},
+    time::Duration,
+};
 
 #[cfg(test)]
 mod tests;
@@ -85,12 +93,6 @@ pub fn side_of(frame: &[u8], rule: &SideRule) -> Side {
     if is_tunnel { Side::Tunnel } else { Side::External }
 }
 
-const ETHERTYPE_IPV6: u16 = 0x86dd;
-const IPV6_LEN: usize = 40;
-const NEXT_HEADER_ICMPV6: u8 = 58;
-const NEIGHBOR_SOLICITATION: u8 = 135;
-const NEIGHBOR_ADVERTISEMENT: u8 = 136;
-
 /// Each `None` where the frame ends too soon.
 impl TunnelAddresses {
     fn takes_ipv4(&self, frame: &[u8], l3: usize) -> Option<bool> {
@@ -107,18 +109,16 @@ impl TunnelAddresses {
     }
 
     fn takes_ipv6(&self, frame: &[u8], l3: usize) -> Option<bool> {
-        let packet = frame.get(l3..)?;
-        let header: &[u8; IPV6_LEN] = packet.first_chunk()?;
-        if header[0] >> 4 != 6 {
+        let header = Ipv6Header::at(frame, l3)?;
+        if header.version() != 6 {
             return None;
         }
-        if header[6] == NEXT_HEADER_ICMPV6
-            && let Some(target) = neighbor_discovery_target(&packet[IPV6_LEN..])
+        if header.next_header == PROTOCOL_ICMPV6
+            && let Some(target) = neighbor_discovery_target(frame, l3 + IPV6_LEN)
         {
             return Some(self.v6.iter().any(|net| net.contains(&target)));
         }
-        let destination = address(header[24..].first_chunk()?);
-        Some(self.v6.iter().any(|net| net.addr() == destination))
+        Some(self.v6.iter().any(|net| net.addr() == header.destination()))
     }
 
     fn has_v4(&self, address: Ipv4Addr) -> bool {
@@ -132,14 +132,9 @@ impl TunnelAddresses {
 /// It tells the side, and the destination does not: that is a group, or the link-local address. Ports make
 /// the latter of their MAC, so with one device both have the same, and it belongs to no side's prefixes:
 /// the external side alone answers for it. The answer would be the same, as the MAC is.
-fn neighbor_discovery_target(icmp: &[u8]) -> Option<Ipv6Addr> {
-    let icmp: &[u8; 24] = icmp.first_chunk()?;
-    let has_target = matches!(icmp[0], NEIGHBOR_SOLICITATION | NEIGHBOR_ADVERTISEMENT);
-    has_target.then(|| icmp[8..].first_chunk().map(address))?
-}
-
-fn address(bytes: &[u8; 16]) -> Ipv6Addr {
-    Ipv6Addr::from(*bytes)
+fn neighbor_discovery_target(frame: &[u8], l4: usize) -> Option<Ipv6Addr> {
+    let message = NeighborMessage::at(frame, l4)?;
+    message.is_neighbor_message().then(|| message.target.into())
 }
 
 /// One queue pair of one device, as the two ports of a worker.
@@ -158,6 +153,10 @@ pub struct OneArm<W: Wire> {
 impl<W: Wire> OneArm<W> {
     pub fn new(wire: W, rule: SideRule) -> Self {
         OneArm { wire, rule, pending: [Burst::new(), Burst::new()] }
+    }
+
+    pub fn wire(&self) -> &W {
+        &self.wire
     }
 
     pub fn wire_mut(&mut self) -> &mut W {
@@ -196,5 +195,11 @@ impl<W: Wire> PacketIo for OneArm<W> {
 
     fn alloc(&mut self) -> Option<W::Buf> {
         self.wire.alloc()
+    }
+}
+
+impl<W: Wire + Wait> Wait for OneArm<W> {
+    fn wait(&mut self, at_most: Duration) {
+        self.wire.wait(at_most);
     }
 }

@@ -1,4 +1,4 @@
-//! The two ports of a worker as DPDK queues.
+//! The ports of a worker as DPDK queues: two of them, or one device for both sides.
 
 use super::{
     mbuf::Mbuf,
@@ -10,6 +10,7 @@ use crate::{
     datapath::{
         Burst, PacketIo,
         idle::{Wait, WaitBy},
+        one_arm::Wire,
     },
     verdict::Side,
 };
@@ -60,5 +61,53 @@ impl PacketIo for DpdkIo {
 impl Wait for DpdkIo {
     fn wait(&mut self, at_most: Duration) {
         power::wait(self.wait_by, [&self.queues[0].0, &self.queues[1].0], at_most);
+    }
+}
+
+/// One worker's queue pair of the only device of a one-armed gateway, and the pool.
+#[derive(Debug)]
+pub struct DpdkWire {
+    queue: (RxQueue, TxQueue),
+    pool: Mempool,
+    wait_by: WaitBy,
+}
+
+impl DpdkWire {
+    pub fn new(queue: (RxQueue, TxQueue), pool: Mempool) -> Self {
+        let wait_by = power::way([&queue.0, &queue.0]);
+        DpdkWire { queue, pool, wait_by }
+    }
+
+    /// As [`DpdkIo::wait_by`].
+    pub fn wait_by(&self) -> WaitBy {
+        self.wait_by
+    }
+}
+
+impl Wire for DpdkWire {
+    type Buf = Mbuf;
+
+    #[inline]
+    fn rx(&mut self, burst: &mut Burst<Mbuf>) {
+        let known = burst.len();
+        self.queue.0.rx(burst);
+        for packet in &mut burst[known..] {
+            packet.restore_vlan();
+        }
+    }
+
+    #[inline]
+    fn tx(&mut self, burst: &mut Burst<Mbuf>) {
+        self.queue.1.tx(burst);
+    }
+
+    fn alloc(&mut self) -> Option<Mbuf> {
+        self.pool.alloc()
+    }
+}
+
+impl Wait for DpdkWire {
+    fn wait(&mut self, at_most: Duration) {
+        power::wait(self.wait_by, [&self.queue.0, &self.queue.0], at_most);
     }
 }

@@ -30,7 +30,7 @@ pub mod rte_hash;
 pub use eal::{Eal, EalOptions, tsc_hz, version};
 pub use error::DpdkError;
 pub use flow_rules::FlowRules;
-pub use io::DpdkIo;
+pub use io::{DpdkIo, DpdkWire};
 pub use lcore::LcoreHandle;
 pub use mbuf::Mbuf;
 pub use mempool::Mempool;

@@ -19,6 +19,7 @@ use crate::{
 };
 use anyhow::{Context, Result};
 use cores::Cores;
+use ports::Io;
 use std::{
     iter::zip,
     sync::{
@@ -46,11 +47,10 @@ pub fn run(config: Config) -> Result<()> {
     info!(version = dpdk::version(), "EAL is up");
     let ports = ports::start_ports(&eal, &config, seed)?;
     let datapath = Arc::new(ports::datapath_config(&config, &ports)?);
-    let port_steering: Vec<_> = ports.iter().map(steering::port_steering).collect();
+    let port_steering: Vec<_> = ports.devices().map(steering::port_steering).collect();
     let vlan = config.external.port.vlan;
-    let [_, external] = &ports;
-    let (mode, reason, flow_rules) = steering::probe(&steering, external, vlan);
-    let (port_handles, ios) = ports::split(ports, &config);
+    let (mode, reason, flow_rules) = steering::probe(&steering, ports.external(), vlan);
+    let (port_handles, ios) = ports::split(ports);
     let idle = workers::idle_label(&config, &ios);
 
     let made: Vec<_> = Handoff::mesh(&steering)
@@ -62,8 +62,15 @@ pub fn run(config: Config) -> Result<()> {
     let mut lcores = Vec::new();
     for (WorkerHandle { id, core, .. }, (worker, io)) in workers.iter().zip(zip(loops, ios)) {
         let (stop, mode) = (Arc::clone(&stop), workers::idle_mode(&config));
-        let work = move || workers::work(worker, io, mode, started, &stop);
-        lcores.push(eal.launch(eal.worker_lcores()[*id], work)?);
+        let lcore = eal.worker_lcores()[*id];
+        lcores.push(match io {
+            Io::TwoPorts(io) => {
+                eal.launch(lcore, move || workers::work(worker, io, mode, started, &stop))?
+            }
+            Io::OneArmed(io) => {
+                eal.launch(lcore, move || workers::work(worker, io, mode, started, &stop))?
+            }
+        });
         info!(worker = id, core, idle, "worker is polling");
     }
 

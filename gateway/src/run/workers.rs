@@ -1,5 +1,6 @@
 //! The workers: made on their cores, and their loop.
 
+use super::ports::Io;
 use crate::{
     config::{Config, Idle as ConfiguredIdle},
     control::{PolicyStore, WorkerHandle},
@@ -9,7 +10,7 @@ use crate::{
         idle::{Idle, IdleMode, Wait},
         io::PacketIo,
     },
-    dpdk::{DpdkIo, Eal},
+    dpdk::Eal,
     memory::Pages,
     nat::{Nat, NatConfig, TableMemory, Tick, Timeouts, timeouts::TimeoutSettings},
     wire::{Both, Each},
@@ -116,7 +117,7 @@ pub(super) fn idle_mode(config: &Config) -> IdleMode {
 }
 
 /// What workers with these ports do when no packet comes: `spin`, or with what they wait.
-pub(super) fn idle_label(config: &Config, ios: &[DpdkIo]) -> &'static str {
+pub(super) fn idle_label(config: &Config, ios: &[Io]) -> &'static str {
     match (idle_mode(config), ios.first()) {
         (IdleMode::Adaptive, Some(io)) => io.wait_by().label(),
         (IdleMode::Adaptive | IdleMode::Spin, _) => "spin",
