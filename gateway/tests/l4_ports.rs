@@ -343,6 +343,11 @@ fn an_incomplete_bitmap_gives_way() {
     // And comes again when it is needed again.
     run.fill(0, len);
     assert_eq!((run.open(0), run.look_ups), (None, 0));
+    // A complete one does not give way.
+    run.fill(1, len);
+    for pool in [0, 12] {
+        assert_eq!((run.open(pool), run.look_ups), (None, 0));
+    }
 }
 
 #[test]
