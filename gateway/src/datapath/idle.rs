@@ -59,8 +59,9 @@ const SPINS: u32 = 256;
 const PAUSES: u32 = 64;
 const PAUSE: u32 = 32;
 const FIRST_WAIT: Duration = Duration::from_micros(10);
-/// Each length is waited so often before it is doubled.
-const WAITS_PER_STEP: u32 = 8;
+/// Each length is waited so often before it is doubled: a few nodes' health probes, which come every few
+/// milliseconds, should not keep a core busy.
+const WAITS_PER_STEP: u32 = 2;
 /// No wait is longer.
 pub const LONGEST_WAIT: Duration = Duration::from_micros(900);
 
@@ -149,14 +150,14 @@ mod tests {
             (257, Rest::Pause),
             (320, Rest::Pause),
             (321, micros(10)),
-            (328, micros(10)),
-            (329, micros(20)),
-            (337, micros(40)),
-            (345, micros(80)),
-            (353, micros(160)),
-            (361, micros(320)),
-            (369, micros(640)),
-            (377, micros(900)),
+            (322, micros(10)),
+            (323, micros(20)),
+            (325, micros(40)),
+            (327, micros(80)),
+            (329, micros(160)),
+            (331, micros(320)),
+            (333, micros(640)),
+            (335, micros(900)),
             (u32::MAX, micros(900)),
         ] {
             assert_eq!(Rest::after(empty_turns), rest, "{empty_turns}");
