@@ -98,7 +98,7 @@ fn cases() -> Vec<Case> {
         frame("ARP for InfiniBand", R::ArpMalformed, External, arp(&|f| f[15] = 32)),
         frame("ARP of a multicast sender", R::ArpMalformed, External, arp(&|f| f[22] = 1)),
         frame("ARP of operation 9", R::ArpMalformed, External, arp(&|f| f[21] = 9)),
-        frame("ARP for somebody else", R::ArpNotForUs, External, arp(&|f| f[41] = 77)),
+        frame("ARP of a stranger for somebody else", R::ArpNotForUs, External, arp(&|f| (f[31], f[41]) = (76, 77))),
         frame("another host claims our address", R::ArpNotForUs, External, arp(&|f| f[28..32].copy_from_slice(&EGRESS.octets()))),
 
         frame("IP version 5", R::Ipv4Malformed, External, from_router(&header_with(|p| p[0] = 0x55))),

@@ -17,7 +17,7 @@ use gateway::{
     },
     dpdk::{
         DpdkIo, Eal, EalOptions, FlowRules, LcoreHandle, Mbuf, Mempool, Port, PortSettings,
-        RxQueue, StartedPort, TxQueue, ring,
+        RxQueue, StartedPort, TxQueue,
     },
     nat::Tick,
 };
@@ -349,24 +349,6 @@ fn packets_left_in_a_device_go_back_when_it_closes() {
     assert_eq!(pool.available(), BUFFERS - BURST as u32);
     drop((burst, rx, tx, watch));
     assert_eq!(pool.available(), BUFFERS);
-}
-
-#[test]
-fn a_ring_between_lcores_keeps_order_and_says_when_it_is_full() {
-    let eal = start(vec![]);
-    let pool = pool(&eal);
-    assert!(ring(&eal, 100, -1).is_err(), "not a power of two");
-    let (mut sender, mut receiver) = ring(&eal, 64, -1).unwrap();
-    let mut burst: ArrayVec<Mbuf, 100> = (0..100u8).map(|i| packet(&pool, &[i])).collect();
-    assert_eq!(sender.send(&mut burst), 63);
-    assert_eq!(burst.len(), 37, "the unsent stay");
-    let mut received = ArrayVec::<Mbuf, 10>::new();
-    assert_eq!(receiver.receive(&mut received), 10);
-    assert_eq!(received[9].data(), [9]);
-    assert_eq!(sender.send(&mut burst), 10);
-    assert_eq!(burst[0].data(), [73]);
-    drop((burst, received, sender, receiver));
-    assert_eq!(pool.available(), BUFFERS, "what nobody received went back too");
 }
 
 #[test]

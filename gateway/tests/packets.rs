@@ -249,7 +249,8 @@ fn arp_for_own_addresses_and_egress_ips_is_answered_on_the_right_side() {
         let mut bench = Bench::new();
         let (asker, asker_mac, mac) = match side {
             Side::Tunnel => (NODE, NODE_MAC, TUNNEL_MAC),
-            Side::External => (ROUTER, ROUTER_MAC, EXTERNAL_MAC),
+            // Not the router, which is known before it asks.
+            Side::External => ([203, 0, 113, 77].into(), [2, 0, 0, 0, 2, 77], EXTERNAL_MAC),
         };
         let request = arp_frame(1, [0xff; 6], (asker_mac, asker), ([0; 6], target));
         bench.io.receive(side, &request);
@@ -348,6 +349,8 @@ fn time_exceeded_is_sent_back_through_the_tunnel_and_to_the_world() {
 fn vlan_tags_are_taken_off_and_put_on() {
     let mut bench = Bench::with(Setup { external_vlan: 300, ..Setup::default() });
     bench.arp = false;
+    // The router was asked for at start, and the harness answered without a tag.
+    let untagged = bench.dropped(DropReason::WrongVlan);
     let tagged = |frame: Vec<u8>| {
         let mut with_tag = frame[..12].to_vec();
         with_tag.extend([0x81, 0x00, 0x01, 0x2c]);
@@ -365,7 +368,7 @@ fn vlan_tags_are_taken_off_and_put_on() {
     assert_eq!((out.vlan, out.source), (Some(300), EGRESS));
     let answer = from_router(&udp((REMOTE, 53), (EGRESS, out.sport), 64, b"y"));
     assert_eq!(bench.world_sends(&answer).len(), 0, "without the tag");
-    assert_eq!(bench.dropped(DropReason::WrongVlan), 1);
+    assert_eq!(bench.dropped(DropReason::WrongVlan), untagged + 1);
     bench.arp = true;
     assert_eq!(bench.world_sends(&tagged(answer)).len(), 1);
 }

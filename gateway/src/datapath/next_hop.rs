@@ -169,6 +169,19 @@ impl<B: PacketBuf> Output<B> {
         }
     }
 
+    /// Asks for the configured next hops, so that their MACs are known before the first packet.
+    pub fn ask_for_gateways(&mut self, now: Tick) {
+        for side in Side::ALL {
+            for gateway in &self.config.port(side).gateways {
+                let neighbours = &mut self.neighbours[side.index()];
+                match gateway {
+                    IpAddr::V4(gateway) => neighbours.v4.ask(*gateway, now),
+                    IpAddr::V6(gateway) => neighbours.v6.ask(*gateway, now),
+                };
+            }
+        }
+    }
+
     fn ask_neighbours<I: PacketIo<Buf = B>>(&mut self, turn: &mut Turn<'_, I>, side: Side) {
         if self.neighbours[side.index()].v4.has_questions() {
             for ask in self.due_asks(side, turn.now) {

@@ -54,6 +54,7 @@ pub struct Worker<B> {
     announcer: Announcer,
     error_limit: ErrorLimit,
     requests: Requests,
+    is_first_turn: bool,
 }
 
 impl<B: PacketBuf> Worker<B> {
@@ -74,6 +75,7 @@ impl<B: PacketBuf> Worker<B> {
             policies: Cache::new(policies),
             announcer: Announcer::new(),
             requests: Requests::new(requests),
+            is_first_turn: true,
         }
     }
 
@@ -94,8 +96,12 @@ impl<B: PacketBuf> Worker<B> {
     /// One turn: a burst from each side and from each other worker, then a bounded amount of housekeeping.
     /// Returns how many packets there were.
     pub fn poll_once<I: PacketIo<Buf = B>>(&mut self, io: &mut I, now: Tick) -> usize {
-        let Worker { config, nat, output, handoff, policies, announcer, error_limit, requests } =
-            self;
+        if std::mem::take(&mut self.is_first_turn) {
+            self.output.ask_for_gateways(now);
+        }
+        let Worker {
+            config, nat, output, handoff, policies, announcer, error_limit, requests, ..
+        } = self;
         // Once per turn: all its packets are judged by the same policies.
         let policies = policies.load();
         // What was let through by older policies has left with the turn before.
@@ -149,6 +155,10 @@ pub(super) struct Flows<B, F> {
     known: ArrayVec<(F, Lookup), BURST>,
 }
 
+/// [`Flows`] of each family.
+type FlowsOf<B, P> =
+    (Flows<B, <P as PerFamily>::Of<Ipv4Addr>>, Flows<B, <P as PerFamily>::Of<Ipv6Addr>>);
+
 impl<B, F: FlowPacket> Flows<B, F> {
     pub(super) fn new() -> Self {
         Flows { packets: Burst::new(), known: ArrayVec::new() }
@@ -172,10 +182,6 @@ impl<B, F: FlowPacket> Flows<B, F> {
         for (_, lookup) in &mut self.known {
             nat.locate_further(F::DIRECTION, lookup);
         }
-    }
-
-    fn take(&mut self) -> impl Iterator<Item = (B, (F, Lookup))> {
-        std::mem::take(&mut self.packets).into_iter().zip(std::mem::take(&mut self.known))
     }
 }
 
@@ -236,7 +242,7 @@ impl<B: PacketBuf> Stages<'_, B> {
         burst: Burst<B>,
         usual: impl Fn(&mut B) -> Result<P::Of<Ipv4Addr>, Other>,
         any: impl Fn(&mut B) -> Result<Any<P>, Other>,
-        flows: &mut (Flows<B, P::Of<Ipv4Addr>>, Flows<B, P::Of<Ipv6Addr>>),
+        flows: &mut FlowsOf<B, P>,
     ) where
         I: PacketIo<Buf = B>,
         P: PerFamily<Of<Ipv4Addr>: Steered<B>, Of<Ipv6Addr>: Steered<B>>,
@@ -280,8 +286,8 @@ impl<B: PacketBuf> Stages<'_, B> {
         mut flows: Flows<B, In2out<A>>,
     ) {
         flows.locate(self.nat);
-        for (packet, (input, lookup)) in flows.take() {
-            self.in2out(turn, packet, &input, lookup);
+        for (packet, (input, lookup)) in flows.packets.into_iter().zip(&flows.known) {
+            self.in2out(turn, packet, input, *lookup);
         }
     }
 
@@ -293,8 +299,8 @@ impl<B: PacketBuf> Stages<'_, B> {
         mut flows: Flows<B, Out2in<A>>,
     ) {
         flows.locate(self.nat);
-        for (packet, (input, lookup)) in flows.take() {
-            self.out2in(turn, packet, &input, lookup);
+        for (packet, (input, lookup)) in flows.packets.into_iter().zip(&flows.known) {
+            self.out2in(turn, packet, input, *lookup);
         }
     }
 

@@ -5,7 +5,7 @@
 //! 2. An [`Mbuf`] owns its buffer: not `Clone`, freed on drop, given to C only by consuming it.
 //! 3. A burst is an array that is filled in place; nothing is allocated after start.
 //! 4. Queues are handed out once, take `&mut self`, and keep their port alive.
-//! 5. What a queue or ring did not take stays in the caller's burst: the caller decides.
+//! 5. What a queue did not take stays in the caller's burst: the caller decides.
 //! 6. Fields of an mbuf are touched in `mbuf.rs` only.
 //! 7. Functions of `dpdk-sys` that stand for static inlines are called per burst, not per packet.
 //! 8. Mempools live as long as the process, so no mbuf can outlive its pool.
@@ -23,7 +23,6 @@ mod mempool;
 mod port;
 mod power;
 mod queue;
-mod ring;
 mod rss;
 pub mod rte_hash;
 
@@ -36,5 +35,4 @@ pub use mbuf::Mbuf;
 pub use mempool::Mempool;
 pub use port::{DpdkPortWatch, Port, PortSettings, StartedPort};
 pub use queue::{RxQueue, TxQueue};
-pub use ring::{RingReceiver, RingSender, ring};
 pub use rss::{NoRss, Rss};

@@ -247,7 +247,7 @@ impl<A: Address> Translation<A> {
                 taken | u64::from(is_taken) << i
             })
         };
-        let pool = Self::pool_of(&with(0).1);
+        let pool = with(0).1.pool();
         let l4_port = self.l4_ports.pick(&pool, taken).ok_or(DropReason::L4PortsExhausted)?;
         let (external, _, hash) = with(l4_port);
         Ok((external, hash))
@@ -287,7 +287,7 @@ impl<A: Address> Translation<A> {
             .insert(&new, in2out_hash, out2in_hash, deadline)
             .map_err(|_| DropReason::SessionsFull)?;
         if self.l4_ports.share().contains(external.0.l4_port) {
-            self.l4_ports.took(&Self::pool_of(&new.out2in_key()), external.0.l4_port);
+            self.l4_ports.took(&new.out2in_key().pool(), external.0.l4_port);
         } else {
             self.borrowed += 1;
         }

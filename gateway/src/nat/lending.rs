@@ -97,7 +97,7 @@ impl<A: Address> Translation<A> {
         self.table
             .insert(&stub, in2out_hash, out2in_hash, now + STUB_IDLE)
             .map_err(|_| DropReason::SessionsFull)?;
-        self.l4_ports.took(&Self::pool_of(&stub.out2in_key()), external.0.l4_port);
+        self.l4_ports.took(&stub.out2in_key().pool(), external.0.l4_port);
         self.stubs += 1;
         self.counts.lent += 1;
         Ok(Offer { input: *input, external })

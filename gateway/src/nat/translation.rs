@@ -1,8 +1,8 @@
 //! The sessions of one worker and one address family: looking them up, ageing them, ending them.
 
 use super::{
-    Direction, Endpoint, ExternalEndpoint, FlowKey, Guess, NatConfig, PolicySessions, PolicyTable,
-    SessionCounts, SessionId, SessionView, TableHash, TableMemory, Tick, Timeouts,
+    Direction, FlowKey, Guess, NatConfig, PolicySessions, PolicyTable, SessionCounts, SessionId,
+    SessionView, TableHash, TableMemory, Tick, Timeouts,
     l4_port::L4Ports,
     lending::{RETURNS, Returned, STUB_IDLE},
     table::SessionTable,
@@ -236,18 +236,12 @@ impl<A: Address> Translation<A> {
         }
         let l4_port = key.ours().l4_port;
         if self.l4_ports.share().contains(l4_port) {
-            self.l4_ports.gave_back(&Self::pool_of(&key), l4_port);
+            self.l4_ports.gave_back(&key.pool(), l4_port);
         } else {
             self.borrowed -= 1;
             self.returns.push_back(Returned(key));
         }
         self.table.remove(id);
-    }
-
-    /// What l4_ports are taken out of: egress IP, remote endpoint and protocol of an out2in key.
-    pub(super) fn pool_of(key: &FlowKey<A>) -> FlowKey<A> {
-        let external = ExternalEndpoint(Endpoint::new(key.ours().address, 0));
-        FlowKey::out2in(key.protocol(), external, key.remote())
     }
 
     /// Panics where the table contradicts itself. Looks at everything: for tests.

@@ -73,7 +73,8 @@ impl StartedPorts {
     }
 }
 
-/// What a worker receives from and sends to.
+/// What a worker receives from and sends to; made once, and never moved while packets flow.
+#[expect(clippy::large_enum_variant, reason = "one per worker")]
 pub(super) enum Io {
     TwoPorts(DpdkIo),
     OneArmed(OneArm<DpdkWire>),
