@@ -51,6 +51,32 @@ fn a_removed_policy_stops_at_once_in_both_directions() {
     assert_eq!((bench.sessions(), bench.counters.sessions_cut.get()), (0, 1));
 }
 
+/// An idle worker must not wait for packets between two steps of a long piece of work.
+#[test]
+fn a_worker_says_while_it_has_work_besides_packets() {
+    let mut bench = Bench::new();
+    for sport in 1..=500 {
+        bench.open_udp(sport, (REMOTE, 53));
+    }
+    let turns_of_work = |bench: &mut Bench| {
+        let mut turns = 0;
+        bench.worker.poll_once(&mut bench.io, bench.now);
+        while bench.worker.has_work() {
+            turns += 1;
+            bench.worker.poll_once(&mut bench.io, bench.now);
+        }
+        turns
+    };
+    assert_eq!(turns_of_work(&mut bench), 0);
+    let (reply, answer) = crossbeam_channel::bounded(1);
+    let filter = SessionFilter { policy: Some(POLICY_2), ..SessionFilter::default() };
+    bench.requests.send(Request::Flush { filter, reply }).unwrap();
+    assert_eq!(turns_of_work(&mut bench), 3, "500 slots, 128 at a time");
+    assert_eq!(answer.try_recv(), Ok(0));
+    bench.policies.store(Arc::new(usual_policies(2)));
+    assert_eq!(turns_of_work(&mut bench), 7, "500 slots, 64 at a time");
+}
+
 #[test]
 fn silent_sessions_of_a_removed_policy_are_swept() {
     let mut bench = Bench::new();

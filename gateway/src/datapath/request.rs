@@ -81,6 +81,11 @@ impl Requests {
         Requests { channel, current: None }
     }
 
+    /// Whether a request is half answered.
+    pub fn is_busy(&self) -> bool {
+        self.current.is_some()
+    }
+
     /// Goes on with the current request, or takes the next one.
     pub fn turn(&mut self, nat: &mut Nat, policies: &PolicyTable, now: Tick) {
         let (request, progress) = match self.current.take() {

@@ -93,6 +93,11 @@ impl<B: PacketBuf> Worker<B> {
         &mut self.nat
     }
 
+    /// Whether the next turn has something to do besides packets: then it should not wait for these.
+    pub fn has_work(&self) -> bool {
+        self.requests.is_busy() || self.nat.is_sweeping()
+    }
+
     /// One turn: a burst from each side and from each other worker, then a bounded amount of housekeeping.
     /// Returns how many packets there were.
     pub fn poll_once<I: PacketIo<Buf = B>>(&mut self, io: &mut I, now: Tick) -> usize {

@@ -195,6 +195,11 @@ impl Nat {
         self.families.v6.sweep(policies, budget);
     }
 
+    /// Whether [`Nat::sweep`] has something to look at.
+    pub fn is_sweeping(&self) -> bool {
+        self.families.v4.is_sweeping() || self.families.v6.is_sweeping()
+    }
+
     /// Looks at up to `slots` session slots from `first` on and shows the live sessions to `visit`, until
     /// it returns false. Returns where to go on, or `None` after the last.
     pub fn visit(

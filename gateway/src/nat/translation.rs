@@ -163,6 +163,11 @@ impl<A: Address> Translation<A> {
         fired
     }
 
+    /// Whether there are slots that a sweep has not looked at.
+    pub fn is_sweeping(&self) -> bool {
+        self.sweep.next < self.table.slots_used()
+    }
+
     /// Goes on looking for sessions that the policies in force no longer allow, `budget` slots at a
     /// time. Packets check their own session anyway; this ends the ones that are silent.
     pub fn sweep(&mut self, policies: &PolicyTable, budget: u32) {

@@ -43,7 +43,7 @@ pub(super) fn work<I: PacketIo + Wait>(
     while !stop.load(Ordering::Relaxed) {
         let now = Tick::from_millis(started.elapsed().as_millis() as u64);
         let received = worker.poll_once(&mut io, now);
-        idle.after_turn(received, &mut io);
+        idle.after_turn(received + usize::from(worker.has_work()), &mut io);
     }
 }
 
