@@ -95,7 +95,7 @@ fn several_workers_start_fit_together_and_are_shown_apart() {
     assert_eq!(test["state"], "passed", "{test}");
     let checks = test["checks"].as_array().unwrap();
     let names: Vec<&str> = checks.iter().map(|check| check["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["shards", "l4Ports", "queues", "rss.tunnel", "rss.external"]);
+    assert_eq!(names, ["shards", "l4Ports", "queues", "handoff", "rss.tunnel", "rss.external"]);
 
     let stats: Stats = serde_json::from_value(run.get("/v1/stats")).unwrap();
     let places: Vec<_> = stats.workers.iter().map(|w| (w.worker, w.core)).collect();
@@ -167,6 +167,19 @@ fn several_workers_start_on_a_kernel_interface() {
     });
     assert_eq!(steering["ports"][0], tunnel);
     assert_eq!(steering["ports"][1]["rss"]["types"][0], "ipv4");
+    assert_eq!(steering["selfTest"]["state"], "passed", "{steering}");
+    run.stop();
+}
+
+/// A rule for the world's packets would also match the tunnel's, all of which go to one l4_port.
+#[test]
+fn a_nic_that_both_sides_share_is_not_asked_to_steer_by_l4_port() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = Run::start(folder.path(), &[0, 1], [SILENT[0]; 2]);
+    let steering = run.get("/v1/steering");
+    assert_eq!(steering["mode"], "handoff");
+    let reason = steering["reason"].as_str().unwrap();
+    assert!(reason.starts_with("the sides share a device"), "{reason}");
     assert_eq!(steering["selfTest"]["state"], "passed", "{steering}");
     run.stop();
 }

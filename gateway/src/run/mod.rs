@@ -48,8 +48,7 @@ pub fn run(config: Config) -> Result<()> {
     let ports = ports::start_ports(&eal, &config, seed)?;
     let datapath = Arc::new(ports::datapath_config(&config, &ports)?);
     let port_steering: Vec<_> = ports.devices().map(steering::port_steering).collect();
-    let vlan = config.external.port.vlan;
-    let (mode, reason, flow_rules) = steering::probe(&steering, ports.external(), vlan);
+    let (mode, reason, flow_rules) = steering::probe(&steering, ports.external(), &config);
     let (port_handles, ios) = ports::split(ports);
     let idle = workers::idle_label(&config, &ios);
 

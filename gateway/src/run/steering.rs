@@ -2,6 +2,7 @@
 
 use super::ports::StartedPort;
 use crate::{
+    config::Config,
     control::{
         WorkerHandle,
         self_test::{self, Check, SelfTest},
@@ -54,12 +55,17 @@ pub(super) fn port_steering(port: &StartedPort) -> PortSteering {
 pub(super) fn probe(
     steering: &Steering,
     external: &StartedPort,
-    vlan: u16,
+    config: &Config,
 ) -> (SteeringMode, String, Option<FlowRules>) {
     let (mode, reason, rules) = if steering.workers() == 1 {
         (SteeringMode::Single, "there is one worker".to_owned(), None)
+    } else if config.one_armed().is_some() {
+        // All of the tunnel's packets have one destination l4_port, and would come to one worker.
+        let reason = "the sides share a device, whose rules would take the tunnel's packets too";
+        (SteeringMode::Handoff, reason.to_owned(), None)
     } else {
-        match FlowRules::install(&external.watch, steering.residue_map(), vlan != 0) {
+        let has_vlan = config.external.port.vlan != 0;
+        match FlowRules::install(&external.watch, steering.residue_map(), has_vlan) {
             Ok(rules) => {
                 let reason = format!("the external port took {} flow rules", rules.len());
                 (SteeringMode::PortMask, reason, Some(rules))
