@@ -81,6 +81,8 @@ pub struct Setup {
     pub external_mtu: usize,
     pub external_gateways: Vec<Ipv4Addr>,
     pub errors_per_second: u32,
+    /// Whether ARP requests are answered.
+    pub arp: bool,
     pub tunnel_mac: [u8; 6],
     pub external_mac: [u8; 6],
 }
@@ -102,6 +104,7 @@ impl Default for Setup {
             external_mtu: 1500,
             external_gateways: vec![ROUTER],
             errors_per_second: 1000,
+            arp: true,
             tunnel_mac: TUNNEL_MAC,
             external_mac: EXTERNAL_MAC,
         }
@@ -165,6 +168,7 @@ impl Bench {
     }
 
     pub fn with(setup: Setup) -> Self {
+        let arp = setup.arp;
         let Parts { worker, counters, policies, requests, config } = Parts::new(setup);
         let mut bench = Bench {
             worker,
@@ -174,7 +178,7 @@ impl Bench {
             requests,
             config,
             now: Tick::from_secs(1),
-            arp: true,
+            arp,
             out: Default::default(),
             announced: Default::default(),
         };
