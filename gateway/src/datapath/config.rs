@@ -115,7 +115,9 @@ impl PortConfig {
         let link_local = self.has_ipv6().then(|| self.link_local().into());
         let beside = match target {
             IpAddr::V6(target) if target.is_unicast_link_local() => link_local,
-            _ => self.addresses.iter().find(|net| net.contains(&target)).map(IpNet::addr),
+            IpAddr::V4(_) | IpAddr::V6(_) => {
+                self.addresses.iter().find(|net| net.contains(&target)).map(IpNet::addr)
+            }
         };
         let of_family = |net: &IpNet| A::of_family(net.addr());
         beside.and_then(A::of_family).or_else(|| self.addresses.iter().find_map(of_family))
