@@ -339,6 +339,21 @@ fn time_exceeded_is_sent_back_through_the_tunnel_and_to_the_world() {
     each_pairing!(time_exceeded);
 }
 
+/// RFC 4443 section 2.4 (e.3), RFC 1122 section 3.2.2.
+fn nobody_is_told_of_groups<F: Family>(group: F) {
+    let mut bench = Bench::with(Setup::both());
+    let packet = udp((F::POD, 5353), (group, 5353), 1, b"mDNS");
+    assert_eq!(bench.pod_sends(&tunnelled(NODE, POLICY, &packet)).len(), 0);
+    assert_eq!(bench.take(Side::Tunnel), [] as [Vec<u8>; 0], "no error about multicast");
+    assert_eq!(bench.drops().values().sum::<u64>(), 1);
+}
+
+#[test]
+fn no_time_exceeded_about_multicast() {
+    nobody_is_told_of_groups::<Ipv4Addr>([224, 0, 0, 251].into());
+    nobody_is_told_of_groups::<Ipv6Addr>("ff02::fb".parse().unwrap());
+}
+
 fn vlan_tags<F: Family, U: Family>() {
     let setup = if U::HEADER == 20 { &["192.0.2.10/24"] } else { &["2001:db8:2::10/64"] };
     let mut bench = Bench::with(Setup { external_vlan: 300, ..Setup::dual(setup) });
