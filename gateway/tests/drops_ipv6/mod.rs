@@ -86,6 +86,10 @@ pub(super) fn cases() -> Vec<Case> {
         inner("an egress IP as source", R::SpoofedSource, udp((EGRESS, 4000), (REMOTE, 53), 64, b"")),
         inner("a link-local source", R::SpoofedSource, udp((link_local(NODE_MAC), 4000), (REMOTE, 53), 64, b"")),
         inner("no source", R::SpoofedSource, udp((Ipv6Addr::UNSPECIFIED, 4000), (REMOTE, 53), 64, b"")),
+        // The numbers that stand for IPv6 tunnel addresses look like these.
+        frame("a node in 240.0.0.0/4", R::UnknownNode, Tunnel, vtep4([240, 0, 0, 0].into())),
+        frame("another node in 240.0.0.0/4", R::UnknownNode, Tunnel, vtep4([240, 0, 0, 1].into())),
+
         inner("SCTP", R::ProtocolUnsupported, ipv6_with(POD, REMOTE, 132, &[0; 12], |_| {})),
         inner("IPv4's ICMP in IPv6", R::ProtocolUnsupported, ipv6_with(POD, REMOTE, 1, &[8, 0, 0, 0, 0, 1, 0, 1], |_| {})),
         inner("IPv6's ICMP in IPv4", R::ProtocolUnsupported, ipv4(super::POD, super::REMOTE, 58, &[128, 0, 0, 0, 0, 1, 0, 1])),
