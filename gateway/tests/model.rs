@@ -163,7 +163,7 @@ impl<F: Family, U: Family> Run<F, U> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
     #[test]
     fn agrees_with_a_list_of_sessions(steps in steps()) {
