@@ -220,6 +220,18 @@ fn mss_is_clamped_to_what_fits_the_tunnel() {
     mss_is_clamped::<Ipv4Addr, Ipv6Addr>(1390);
 }
 
+/// A flow may move from one underlay to the other: the limit is that of the narrower one.
+#[test]
+fn mss_fits_either_underlay() {
+    let mut bench = Bench::with(Setup::both());
+    let syn = tcp((POD, 4000), (REMOTE, 443), SYN, Some(1460), b"");
+    let out = bench.pod_sends(&tunnelled(NODE, POLICY, &syn));
+    assert_eq!(mss(&Seen::of(&out[0]).segment), 1390);
+    let syn = tcp((Ipv6Addr::POD, 4000), (Ipv6Addr::REMOTE, 443), SYN, Some(1440), b"");
+    let out = bench.pod_sends(&tunnelled(NODE, POLICY, &syn));
+    assert_eq!(mss(&Seen6::of(&out[0]).segment), 1370);
+}
+
 /// A segment of exactly the clamped size, with a TCP header without options, fits; a byte more does not.
 fn the_largest_packet<F: Family, U: Family>() {
     let mut bench = over::<U>();
@@ -265,6 +277,7 @@ fn marks<F: Family, U: Family>() {
     };
     let out = SeenOf::<F>::of(&bench.pod_sends(&marked(&inner(0xb8 | ECT0)))[0]);
     assert_eq!(out.tos, 0xb8 | CE, "the inner DSCP, the outer mark");
+    assert_eq!(out.flow_label, SeenOf::<F>::of_packet(&inner(0)).flow_label);
     assert_eq!(bench.pod_sends(&marked(&inner(0xb8))).len(), 0);
     assert_eq!(bench.dropped(DropReason::EcnInvalid), 1);
 
