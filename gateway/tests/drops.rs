@@ -2,11 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
+mod drops_ipv6;
 mod harness;
 
 use gateway::verdict::{DropReason, Side};
 use harness::*;
-use std::{collections::HashSet, net::Ipv4Addr};
+use std::{
+    collections::HashSet,
+    net::{Ipv4Addr, Ipv6Addr},
+};
 
 struct Case {
     description: &'static str,
@@ -462,6 +466,10 @@ fn cases() -> Vec<Case> {
     ]
 }
 
+fn all_cases() -> impl Iterator<Item = Case> {
+    cases().into_iter().chain(drops_ipv6::cases())
+}
+
 /// One more flow to one remote than there are l4_ports. The search is a random one, so refusals begin
 /// a little before the last l4_port; the case wants one, and stops at the first.
 fn exhaust_l4_ports(bench: &mut Bench) {
@@ -480,7 +488,7 @@ fn exhaust_l4_ports(bench: &mut Bench) {
 
 #[test]
 fn each_cause_raises_its_reason_and_no_other() {
-    for Case { description, reason, side, setup, cause } in cases() {
+    for Case { description, reason, side, setup, cause } in all_cases() {
         let mut bench = Bench::with(setup);
         cause(&mut bench);
         bench.poll();
@@ -494,19 +502,30 @@ fn each_cause_raises_its_reason_and_no_other() {
 #[test]
 fn the_guard_lets_only_our_own_sources_out() {
     use gateway::datapath::guard;
-    let bench = Bench::new();
-    let table = usual_policies(1);
+    let bench = Bench::with(Setup::both());
+    let table = dual_policies(1);
     let check = |frame: &[u8]| guard::check(frame, &bench.config, &table);
-    let ether = |packet: &[u8]| ethernet(ROUTER_MAC, EXTERNAL_MAC, 0x0800, packet);
+    let ether = |packet: &[u8]| {
+        let mut frame = from_router(packet);
+        frame[..12].copy_from_slice(&[ROUTER_MAC, EXTERNAL_MAC].concat());
+        frame
+    };
     let arp = |sender| arp_frame(1, [0xff; 6], (EXTERNAL_MAC, sender), ([0; 6], ROUTER));
+    let (remote6, us6) = (Ipv6Addr::REMOTE, Ipv6Addr::EXTERNAL);
+    let probe = Nd::probe(us6).packet();
     for (description, frame) in [
         ("egress IP", ether(&udp((EGRESS, 4000), (REMOTE, 53), 64, b""))),
         ("our ICMP", ether(&echo(EXTERNAL, REMOTE, false, 1, 64))),
         ("our ARP", arp(EXTERNAL)),
         ("ARP for an egress IP", arp(EGRESS_2)),
+        ("IPv6 egress IP", ether(&udp((Ipv6Addr::EGRESS_2, 4000), (remote6, 53), 64, b""))),
+        ("our ICMPv6", ether(&echo(us6, remote6, false, 1, 64))),
+        ("our link-local ICMPv6", ether(&echo(link_local(EXTERNAL_MAC), remote6, true, 1, 64))),
+        ("a question for duplicates", ether(&probe)),
     ] {
         assert_eq!(check(&frame), Ok(()), "{description}");
     }
+    let nothing = Ipv6Addr::UNSPECIFIED;
     for (description, frame) in [
         ("a pod's address", ether(&good())),
         ("our own address with UDP", ether(&udp((EXTERNAL, 4000), (REMOTE, 53), 64, b""))),
@@ -516,9 +535,17 @@ fn the_guard_lets_only_our_own_sources_out() {
             ether(&udp(([203, 0, 113, 18].into(), 1), (REMOTE, 53), 64, b"")),
         ),
         ("ARP with a pod's address", arp(POD)),
-        ("IPv6", ethernet(ROUTER_MAC, EXTERNAL_MAC, 0x86dd, &[0x60; 40])),
+        ("a pod's IPv6 address", ether(&udp((Ipv6Addr::POD, 1), (remote6, 53), 64, b""))),
+        ("our own IPv6 address with UDP", ether(&udp((us6, 1), (remote6, 53), 64, b""))),
+        ("the IPv6 tunnel address", ether(&echo(Ipv6Addr::VTEP, remote6, false, 1, 64))),
+        ("the tunnel port's link-local", ether(&echo(link_local(TUNNEL_MAC), us6, true, 1, 64))),
+        ("a neighbour's IPv6 address", ether(&echo(Ipv6Addr::ROUTER, remote6, false, 1, 64))),
+        ("UDP of nobody", ether(&udp((nothing, 1), (remote6, 53), 64, b""))),
+        ("echo of nobody", ether(&echo(nothing, remote6, true, 1, 64))),
+        ("half a question", ether(&probe)[..54].to_vec()),
         ("nothing", vec![]),
         ("half a header", ether(&good()[..15])),
+        ("half an IPv6 header", ether(&probe)[..53].to_vec()),
     ] {
         assert_eq!(check(&frame), Err(DropReason::EgressGuard), "{description}");
     }
@@ -526,7 +553,7 @@ fn the_guard_lets_only_our_own_sources_out() {
 
 #[test]
 fn every_reason_has_a_case() {
-    let mut caused: HashSet<DropReason> = cases().iter().map(|case| case.reason).collect();
+    let mut caused: HashSet<DropReason> = all_cases().map(|case| case.reason).collect();
     // Asked directly, see above.
     caused.insert(DropReason::EgressGuard);
     let missing: Vec<_> = DropReason::ALL.iter().filter(|r| !caused.contains(r)).collect();
@@ -558,9 +585,12 @@ fn every_truncation_is_a_counted_drop() {
     }
     frames
         .push((Side::External, arp_frame(1, [0xff; 6], (ROUTER_MAC, ROUTER), ([0; 6], EXTERNAL))));
-    for (side, frame) in frames {
+    let frames = frames.into_iter().map(|(side, frame)| (Setup::default(), side, frame));
+    let of_ipv6 = drops_ipv6::to_be_cut();
+    let of_ipv6 = of_ipv6.into_iter().map(|(side, frame)| (Setup::both(), side, frame));
+    for (setup, side, frame) in frames.chain(of_ipv6) {
         for len in 0..frame.len() {
-            let mut bench = Bench::new();
+            let mut bench = Bench::with(setup.clone());
             bench.io.receive(side, &frame[..len]);
             bench.poll();
             let sent = bench.take(Side::Tunnel).len() + bench.take(Side::External).len();

@@ -6,10 +6,12 @@ mod harness;
 mod running;
 
 use gateway::verdict::Side;
-use harness::{NODE, POD, POLICY, POLICY_2, REMOTE, SYN, echo, tcp, tunnelled, udp};
+use harness::{
+    Family, NODE, POD, POLICY, POLICY_2, REMOTE, SYN, echo, tcp, tunnelled, tunnelled_over, udp,
+};
 use running::{Running, only_payments, wait_until};
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, net::Ipv6Addr};
 
 const PATH: &str = "/v1/sessions";
 
@@ -171,4 +173,90 @@ fn a_stuck_worker_is_named_and_does_not_hold_the_rest() {
     });
     assert!(running.delete(&format!("{PATH}?all=true")).error(503).contains("worker 0"));
     running.go_on();
+}
+
+/// Three sessions of IPv4 and four of IPv6, one of these over IPv6 and one by ICMPv6.
+fn both_families() -> Running {
+    let running = Running::dual();
+    let remote = (Ipv6Addr::REMOTE, 53);
+    let mut frames: Vec<_> = (0..3)
+        .map(|n| tunnelled(NODE, POLICY, &udp((POD, 1000 + n), (REMOTE, 53), 64, b"4")))
+        .collect();
+    let six = |sport| udp((Ipv6Addr::POD, sport), remote, 64, b"6");
+    frames.extend((0..2).map(|n| tunnelled(NODE, POLICY, &six(2000 + n))));
+    frames.push(tunnelled_over(Ipv6Addr::NODE, POLICY_2, &six(3000)));
+    frames.push(tunnelled(NODE, POLICY, &echo(Ipv6Addr::POD, remote.0, true, 77, 64)));
+    frames.into_iter().for_each(|frame| running.receive(Side::Tunnel, frame));
+    wait_until("all sessions are open", || running.counters().sessions.get() == 7);
+    running
+}
+
+#[test]
+fn ipv6_sessions_are_shown_in_brackets_and_found_by_every_filter() {
+    let running = both_families();
+    let over_ipv6 = &sessions(&running, "?policy=reports")[0];
+    assert_eq!(over_ipv6["internal"], "[fd00:244:1::10]:3000");
+    assert_eq!(over_ipv6["remote"], "[2001:db8:100::10]:53");
+    assert_eq!((&over_ipv6["node"], &over_ipv6["protocol"]), (&json!("node1-v6"), &json!("UDP")));
+    let external = over_ipv6["external"].as_str().unwrap();
+    assert!(external.starts_with("[2001:db8:113::11]:"), "{external}");
+    for (query, count) in [
+        ("", 7),
+        ("?src=fd00:244:1::10", 4),
+        ("?src=FD00:244:1:0::10", 4),
+        ("?src=10.244.1.10", 3),
+        ("?src=::ffff:10.244.1.10", 0),
+        ("?dst=2001:db8:100::10", 4),
+        ("?egressIP=2001:db8:113::10", 3),
+        ("?egressIP=203.0.113.16", 3),
+        ("?protocol=icmp", 1),
+        ("?protocol=icmp&src=10.244.1.10", 0),
+    ] {
+        assert_eq!(sessions(&running, query).len(), count, "{query}");
+    }
+}
+
+#[test]
+fn pages_go_from_one_family_to_the_other() {
+    let running = both_families();
+    for limit in 1..=8 {
+        let (mut seen, mut cursor) = (BTreeSet::new(), String::new());
+        loop {
+            let page = running.get(&format!("{PATH}?limit={limit}{cursor}")).json();
+            let sessions = page["sessions"].as_array().unwrap();
+            assert!(sessions.len() <= limit);
+            for session in sessions {
+                let internal = session["internal"].as_str().unwrap().to_owned();
+                assert!(seen.insert(internal), "{session} twice, {limit} a page");
+            }
+            match page["next"].as_str() {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => break,
+            }
+        }
+        assert_eq!(seen.len(), 7, "{limit} a page: {seen:?}");
+    }
+}
+
+#[test]
+fn ipv6_sessions_are_ended_by_filter_and_with_all_others() {
+    let running = both_families();
+    let flush = |query: &str| running.delete(&format!("{PATH}?{query}")).json();
+    assert_eq!(flush("src=fd00:244:1::11"), json!({"flushed": 0}));
+    assert_eq!(flush("egressIP=2001:db8:113::11"), json!({"flushed": 1}));
+    assert_eq!(flush("dst=2001:db8:100::10"), json!({"flushed": 3}));
+    assert_eq!(sessions(&running, "").len(), 3);
+    assert_eq!(flush("all=true"), json!({"flushed": 3}));
+    assert_eq!(sessions(&running, ""), [] as [Value; 0]);
+}
+
+/// The documents that go take their sessions with them, of both families alike.
+#[test]
+fn a_reload_says_how_many_sessions_of_both_families_it_cuts() {
+    let running = both_families();
+    let documents =
+        running::dual_documents().replace("\"2001:db8:113::10\"", "\"2001:db8:113::12\"");
+    let answer = running.put(&documents).json();
+    assert_eq!((&answer["sessionsKept"], &answer["sessionsCut"]), (&json!(4), &json!(3)));
+    wait_until("they are gone", || sessions(&running, "").len() == 4);
 }

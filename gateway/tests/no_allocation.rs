@@ -12,6 +12,7 @@ use gateway::{
 };
 use harness::*;
 use std::{
+    net::{Ipv4Addr, Ipv6Addr},
     sync::{Arc, mpsc},
     thread,
 };
@@ -25,10 +26,14 @@ struct Loop {
 impl Loop {
     /// A worker that knows its neighbours and has a TCP and a UDP session, both answered.
     fn new(max_sessions: u32) -> Self {
-        let parts = Parts::new(Setup { max_sessions, ..Setup::default() });
+        let parts = Parts::new(Setup { max_sessions, ..Setup::both() });
         let mut looped = Loop { parts, io: MemoryIo::with_buffers(512), now: Tick::from_secs(100) };
         looped.io.receive(External, &request(ROUTER, ROUTER_MAC, EXTERNAL, EXTERNAL_MAC));
         looped.io.receive(Tunnel, &request(NODE, NODE_MAC, VTEP, TUNNEL_MAC));
+        let router = Nd::question((Ipv6Addr::ROUTER, ROUTER_MAC), Ipv6Addr::EXTERNAL);
+        looped.io.receive(External, &router.frame(EXTERNAL_MAC, ROUTER_MAC));
+        let node = Nd::question((Ipv6Addr::NODE, NODE_MAC), Ipv6Addr::VTEP);
+        looped.io.receive(Tunnel, &node.frame(TUNNEL_MAC, NODE_MAC));
         // The announcements of the first seconds are not what is looked at here.
         for _ in 0..20 {
             looped.turn();
@@ -68,7 +73,7 @@ impl Loop {
 }
 
 /// An ARP request, which tells the sender's MAC.
-fn request(from: std::net::Ipv4Addr, mac: [u8; 6], to: std::net::Ipv4Addr, us: [u8; 6]) -> Vec<u8> {
+fn request(from: Ipv4Addr, mac: [u8; 6], to: Ipv4Addr, us: [u8; 6]) -> Vec<u8> {
     arp_frame(1, us, (mac, from), ([0; 6], to))
 }
 
@@ -86,35 +91,47 @@ fn the_counter_counts() {
 
 #[test]
 fn hits_and_new_sessions_of_every_protocol() {
+    hits_and_new_sessions::<Ipv4Addr, Ipv4Addr>();
+    hits_and_new_sessions::<Ipv6Addr, Ipv4Addr>();
+    hits_and_new_sessions::<Ipv6Addr, Ipv6Addr>();
+}
+
+fn hits_and_new_sessions<F: Family, U: Family>() {
     let mut looped = Loop::new(10_000);
+    let from_pod = |inner: &[u8]| tunnelled_over(U::NODE, POLICY, inner);
     for round in ["new", "known"] {
         let udp: Vec<_> =
-            (1..=200).map(|n| from_pod(&udp((POD, n), (REMOTE, 53), 64, b"?"))).collect();
+            (1..=200).map(|n| from_pod(&udp((F::POD, n), (F::REMOTE, 53), 64, b"?"))).collect();
         let out = looped.check(&format!("{round} UDP flows"), Tunnel, &udp);
-        let seen = out.iter().map(|frame| Seen::of(frame));
+        let seen = out.iter().map(|frame| SeenOf::<F>::of(frame).sport);
         let answers: Vec<_> = seen
-            .map(|s| from_router(&harness::udp((REMOTE, 53), (EGRESS, s.sport), 64, b"!")))
+            .map(|l4| from_router(&harness::udp((F::REMOTE, 53), (F::EGRESS, l4), 64, b"!")))
             .collect();
         assert_eq!(looped.check("answers", External, &answers).len(), 200);
 
         let echoes: Vec<_> =
-            (1..=50).map(|id| from_pod(&echo(POD, REMOTE, true, id, 64))).collect();
+            (1..=50).map(|id| from_pod(&echo(F::POD, F::REMOTE, true, id, 64))).collect();
         let out = looped.check(&format!("{round} echo requests"), Tunnel, &echoes);
-        let replies: Vec<_> = out
-            .iter()
-            .map(|frame| from_router(&echo(REMOTE, EGRESS, false, Seen::of(frame).sport, 64)))
-            .collect();
+        let ids = out.iter().map(|frame| SeenOf::<F>::of(frame).sport);
+        let replies: Vec<_> =
+            ids.map(|id| from_router(&echo(F::REMOTE, F::EGRESS, false, id, 64))).collect();
         assert_eq!(looped.check("echo replies", External, &replies).len(), 50);
     }
 }
 
 #[test]
 fn the_life_of_a_tcp_connection() {
+    life_of_a_connection::<Ipv4Addr, Ipv4Addr>();
+    life_of_a_connection::<Ipv6Addr, Ipv6Addr>();
+}
+
+fn life_of_a_connection<F: Family, U: Family>() {
     let mut looped = Loop::new(10_000);
-    let (pod, remote) = ((POD, 40_000), (REMOTE, 443));
+    let from_pod = |inner: &[u8]| tunnelled_over(U::NODE, POLICY, inner);
+    let (pod, remote) = ((F::POD, 40_000), (F::REMOTE, 443));
     let syn = from_pod(&tcp(pod, remote, SYN, Some(9000), b""));
     let out = looped.check("SYN with an MSS to clamp", Tunnel, &[syn]);
-    let external = (EGRESS, Seen::of(&out[0]).sport);
+    let external = (F::EGRESS, SeenOf::<F>::of(&out[0]).sport);
     let life: [(&str, Side, u8, &[u8]); 6] = [
         ("SYN-ACK", External, SYN | ACK, b""),
         ("ACK", Tunnel, ACK, b""),
@@ -130,6 +147,46 @@ fn the_life_of_a_tcp_connection() {
         };
         assert_eq!(looped.check(case, side, &[frame]).len(), 1, "{case}");
     }
+}
+
+#[test]
+fn drops_and_errors_of_ipv6() {
+    let mut looped = Loop::new(100);
+    let (pod, remote, us) = (Ipv6Addr::POD, (Ipv6Addr::REMOTE, 53), Ipv6Addr::EXTERNAL);
+    let over = |node: Ipv6Addr, inner: &[u8]| tunnelled_over(node, POLICY, inner);
+    let good = udp((pod, 1), remote, 64, b"x");
+    let in_tunnel = [
+        over(Ipv6Addr::NODE, &good)[..90].to_vec(),
+        over(Ipv6Addr::remote(7), &good),
+        over(Ipv6Addr::NODE2, &good),
+        over(Ipv6Addr::NODE, &udp((pod, 1), remote, 1, b"last hop")),
+        over(Ipv6Addr::NODE, &udp((pod, 1), (Ipv6Addr::EGRESS, 53), 64, b"hairpin")),
+        over(Ipv6Addr::NODE, &extended(&good, 60, &[17, 0, 1, 4, 0, 0, 0, 0])),
+        over(Ipv6Addr::NODE, &extended(&good, 44, &[17, 0, 0, 1, 0, 0, 0, 0])),
+        from_underlay(&echo(Ipv6Addr::NODE, Ipv6Addr::VTEP, true, 7, 64)),
+    ];
+    looped.check("from the tunnel", Tunnel, &in_tunnel);
+    let (router, mac) = (Ipv6Addr::ROUTER, ROUTER_MAC);
+    let mut strange = Nd::question((router, mac), us);
+    strange.options[1] = 0;
+    let from_world = [
+        from_router(&udp(remote, (Ipv6Addr::EGRESS, 5), 64, b"nobody's")),
+        from_router(&echo(remote.0, us, true, 7, 64)),
+        from_router(&echo(remote.0, Ipv6Addr::EGRESS, true, 7, 64)),
+        Nd::question((router, mac), us).frame(EXTERNAL_MAC, mac),
+        Nd { destination: us, options: vec![], ..Nd::question((Ipv6Addr::pod(1), mac), us) }
+            .frame(EXTERNAL_MAC, mac),
+        Nd::probe(us).frame(EXTERNAL_MAC, mac),
+        Nd::advertisement((router, mac), ALL_NODES, OVERRIDE).frame(EXTERNAL_MAC, mac),
+        Nd::advertisement((us, mac), ALL_NODES, OVERRIDE).frame(EXTERNAL_MAC, mac),
+        strange.frame(EXTERNAL_MAC, mac),
+    ];
+    looped.check("from the world", External, &from_world);
+    let dropped = Side::ALL.map(|side| {
+        let reasons = gateway::verdict::DropReason::ALL.iter();
+        reasons.filter(|reason| looped.parts.counters.drops(side, **reason) > 0).count()
+    });
+    assert!(dropped[0] >= 6 && dropped[1] >= 4, "{dropped:?}");
 }
 
 #[test]
@@ -246,7 +303,7 @@ fn the_first_reload_on_the_worker_s_own_thread() {
 
 #[test]
 fn a_neighbour_that_has_to_be_asked() {
-    let parts = Parts::new(Setup::default());
+    let parts = Parts::new(Setup::both());
     let now = Tick::from_secs(100);
     let mut looped = Loop { parts, io: MemoryIo::with_buffers(64), now };
     for _ in 0..20 {
@@ -257,6 +314,12 @@ fn a_neighbour_that_has_to_be_asked() {
     looped.check("waits for the router", Tunnel, &vec![flow; 20]);
     let answer = arp_frame(2, EXTERNAL_MAC, (ROUTER_MAC, ROUTER), (EXTERNAL_MAC, EXTERNAL));
     looped.io.receive(External, &answer);
+    let (allocations, [_, external]) = looped.turn();
+    assert_eq!((allocations, external.len()), (0, 16));
+
+    let flow = from_pod(&udp((Ipv6Addr::POD, 1), (Ipv6Addr::REMOTE, 53), 64, b"first"));
+    let asked = looped.check("waits for the IPv6 router", Tunnel, &vec![flow; 20]);
+    looped.io.receive(External, &NdSeen::of(&asked[0]).unwrap().answer(ROUTER_MAC));
     let (allocations, [_, external]) = looped.turn();
     assert_eq!((allocations, external.len()), (0, 16));
 }

@@ -94,7 +94,7 @@ impl Gateway {
                         Some((sender, target)) if sender == target => {}
                         Some((_, target)) => answers.push((side, target)),
                         None => {
-                            judge(side, &frame);
+                            judge(side, &frame, true);
                             self.out[side.index()].push(frame);
                         }
                     }

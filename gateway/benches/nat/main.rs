@@ -40,6 +40,7 @@ fn main() {
     let mut suite = Suite::new(folder, arguments.only);
     for flows in &arguments.flows {
         parts::worker(&mut suite, *flows);
+        parts::ipv6(&mut suite, *flows);
         parts::tables(&mut suite, *flows);
     }
     burst::colliding(&mut suite);

@@ -3,7 +3,7 @@
 use crate::{
     burst::{Order, bytes_per_session},
     suite::{Case, Suite},
-    world::{BURST, Flow, Flows, World},
+    world::{BURST, Family, Flow, Flows, World},
 };
 use arrayvec::ArrayVec;
 use gateway::{
@@ -232,4 +232,13 @@ pub(crate) fn worker(suite: &mut Suite, flows: u32) {
     crate::burst::new_sessions(suite, &mut world);
     crate::burst::expire(suite, &mut world);
     crate::burst::strangers(suite, &mut world);
+}
+
+/// The whole way of a burst whose packets are IPv6, over the same underlay as IPv4's.
+pub(crate) fn ipv6(suite: &mut Suite, flows: u32) {
+    let names = ["in2out_ipv6", "out2in_ipv6"];
+    if suite.wants(&names) {
+        let mut world = World::of(Family::V6, Flows::Numbered(flows));
+        crate::burst::hits(suite, &mut world, names, &[false]);
+    }
 }

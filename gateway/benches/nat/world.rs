@@ -2,6 +2,7 @@
 //!
 //! 64 nodes, 64 flows per pod, remotes in 198.18.0.0/15 (RFC 2544), 16 egress IPs. Frames are 60
 //! bytes before the frame check sequence: inside the tunnel on the way out, on the wire on the way in.
+//! Flows of IPv6 are the same with longer addresses, over the same underlay.
 
 use arc_swap::ArcSwap;
 use gateway::{
@@ -19,21 +20,55 @@ use gateway::{
     },
     tsc::cycles,
     verdict::{DropReason, Side},
-    wire::{Both, MacAddress},
+    wire::{
+        Both, MacAddress,
+        icmpv6::NEIGHBOR_SOLICITATION,
+        nd::{NeighborMessage, SOURCE_LINK_ADDRESS},
+    },
 };
-use std::{collections::HashMap, net::Ipv4Addr, sync::Arc};
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::Arc,
+};
 
 pub(crate) const BURST: usize = 32;
 const NODES: u32 = 64;
 const POLICY: u32 = 4711;
 const VTEP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 200);
 const ROUTER: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
+const EXTERNAL_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x113, 0, 0, 0, 0, 2);
+const ROUTER_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x113, 0, 0, 0, 0, 1);
 const TUNNEL_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x10];
 const EXTERNAL_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x20];
 const OTHER_MAC: [u8; 6] = [2, 0, 0, 0, 9, 9];
 const VXLAN_PORT: u16 = 4790;
-/// UDP with 18 bytes: the smallest Ethernet frame.
-const INNER_IP_LEN: usize = 46;
+/// UDP with 18 bytes: the smallest Ethernet frame with IPv4.
+const UDP_LEN: usize = 26;
+
+/// Of the packets of pods.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Family {
+    V4,
+    V6,
+}
+
+/// Where a packet's lower four bytes of each address and its l4_ports are, from its L3 header.
+#[derive(Clone, Copy, Debug)]
+struct Offsets {
+    source: usize,
+    destination: usize,
+    l4: usize,
+}
+
+impl Family {
+    fn offsets(self) -> Offsets {
+        match self {
+            Family::V4 => Offsets { source: 12, destination: 16, l4: 20 },
+            Family::V6 => Offsets { source: 20, destination: 36, l4: 40 },
+        }
+    }
+}
 
 /// One flow as its pod sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,8 +165,9 @@ pub(crate) struct World {
     pub(crate) policies: Arc<ArcSwap<PolicyTable>>,
     pub(crate) now: Tick,
     pub(crate) flows: Flows,
+    family: Family,
     counters: Arc<WorkerCounters>,
-    /// Egress IP and l4_port of each flow.
+    /// Egress IP, its lower four bytes, and l4_port of each flow.
     external: Vec<(u32, u16)>,
     templates: [Vec<u8>; 2],
 }
@@ -143,6 +179,10 @@ pub(crate) const BUFFERS: usize = 16_384;
 
 impl World {
     pub(crate) fn new(flows: Flows) -> Self {
+        Self::of(Family::V4, flows)
+    }
+
+    pub(crate) fn of(family: Family, flows: Flows) -> Self {
         let port = |mac, address: &str, gateways| PortConfig {
             mac: MacAddress(mac),
             addresses: vec![address.parse().expect("an address")],
@@ -151,10 +191,17 @@ impl World {
             vlan: 0,
         };
         let tunnel = port(TUNNEL_MAC, "192.0.2.200/24", vec![]);
-        let external = port(EXTERNAL_MAC, "203.0.113.2/24", vec![ROUTER.into()]);
+        let external = match family {
+            Family::V4 => port(EXTERNAL_MAC, "203.0.113.2/24", vec![ROUTER.into()]),
+            Family::V6 => port(EXTERNAL_MAC, "2001:db8:113::2/64", vec![ROUTER_V6.into()]),
+        };
+        let room = flows.len() + SPARE;
         let config = DatapathConfig::new(tunnel, external, VXLAN_PORT, 1000).expect("a config");
         let nat = Nat::new(&NatConfig {
-            max_sessions: Both { v4: flows.len() + SPARE, v6: 0 },
+            max_sessions: match family {
+                Family::V4 => Both { v4: room, v6: 0 },
+                Family::V6 => Both { v4: 0, v6: room },
+            },
             pages: Pages::Huge,
             // Once answered they stay, whatever the clock does while something else is measured.
             timeouts: Timeouts::new(&TimeoutSettings {
@@ -186,7 +233,8 @@ impl World {
             now: Tick::from_secs(100),
             external: Vec::with_capacity(flows.len() as usize),
             flows,
-            templates: [in2out_template(), out2in_template()],
+            family,
+            templates: [in2out_template(family), out2in_template(family)],
         };
         world.open();
         world
@@ -200,9 +248,10 @@ impl World {
             let end = (at + BURST as u32).min(flows);
             (at..end).for_each(|i| self.receive_in2out(&self.flows.get(i)));
             self.worker.poll_once(&mut self.io, self.now);
-            let external = &mut self.external;
+            let (external, offsets) = (&mut self.external, self.family.offsets());
             self.io.take_back(Side::External, |frame| {
-                external.push((be32(frame, 26), be16(frame, 34)));
+                let (source, l4) = (14 + offsets.source, 14 + offsets.l4);
+                external.push((be32(frame, source), be16(frame, l4)));
             });
             (at..end).for_each(|i| self.receive_out2in(i));
             self.worker.poll_once(&mut self.io, self.now);
@@ -232,6 +281,9 @@ impl World {
             };
             self.io.receive(side, &arp(1, address, us, mac));
         }
+        if self.family == Family::V6 {
+            self.io.receive(Side::External, &solicitation());
+        }
         for _ in 0..8 {
             self.worker.poll_once(&mut self.io, self.now);
             self.take_back();
@@ -258,15 +310,18 @@ impl World {
     }
 
     fn write_in2out(&mut self, flow: &Flow) {
+        let at = self.family.offsets();
         let frame = &mut self.templates[0];
-        let inner = 64;
         frame[26..30].copy_from_slice(&flow.node().octets());
-        frame[inner + 12..inner + 16].copy_from_slice(&flow.pod.octets());
-        frame[inner + 16..inner + 20].copy_from_slice(&flow.remote.octets());
-        frame[inner + 20..inner + 22].copy_from_slice(&flow.sport.to_be_bytes());
-        frame[inner + 22..inner + 24].copy_from_slice(&flow.dport.to_be_bytes());
         set_checksum(&mut frame[14..34]);
-        set_checksum(&mut frame[inner..inner + 20]);
+        let inner = &mut frame[64..];
+        inner[at.source..][..4].copy_from_slice(&flow.pod.octets());
+        inner[at.destination..][..4].copy_from_slice(&flow.remote.octets());
+        inner[at.l4..][..2].copy_from_slice(&flow.sport.to_be_bytes());
+        inner[at.l4 + 2..][..2].copy_from_slice(&flow.dport.to_be_bytes());
+        if self.family == Family::V4 {
+            set_checksum(&mut inner[..20]);
+        }
     }
 
     /// Puts an answer to the i-th flow on the external port.
@@ -277,20 +332,23 @@ impl World {
 
     fn write_out2in(&mut self, i: u32) {
         let (flow, (address, l4_port)) = (self.flows.get(i), self.external[i as usize]);
-        let frame = &mut self.templates[1];
-        frame[26..30].copy_from_slice(&flow.remote.octets());
-        frame[30..34].copy_from_slice(&address.to_be_bytes());
-        frame[34..36].copy_from_slice(&flow.dport.to_be_bytes());
-        frame[36..38].copy_from_slice(&l4_port.to_be_bytes());
-        set_checksum(&mut frame[14..34]);
+        let at = self.family.offsets();
+        let packet = &mut self.templates[1][14..];
+        packet[at.source..][..4].copy_from_slice(&flow.remote.octets());
+        packet[at.destination..][..4].copy_from_slice(&address.to_be_bytes());
+        packet[at.l4..][..2].copy_from_slice(&flow.dport.to_be_bytes());
+        packet[at.l4 + 2..][..2].copy_from_slice(&l4_port.to_be_bytes());
+        if self.family == Family::V4 {
+            set_checksum(&mut packet[..20]);
+        }
     }
 
     /// Puts a packet on the external port that answers nothing.
     pub(crate) fn receive_stranger(&mut self, i: u32) {
         self.write_out2in(i % self.flows.len());
         // The same, from another l4_port of the remote.
-        let frame = &mut self.templates[1];
-        frame[34..36].copy_from_slice(&444u16.to_be_bytes());
+        let at = 14 + self.family.offsets().l4;
+        self.templates[1][at..at + 2].copy_from_slice(&444u16.to_be_bytes());
         self.io.receive(Side::External, &self.templates[1]);
     }
 
@@ -310,11 +368,15 @@ impl World {
 }
 
 fn policies() -> PolicyTable {
-    let egress_ips: Vec<_> = (16..32).map(|i| Ipv4Addr::new(203, 0, 113, i).into()).collect();
+    let v4 = (16..32).map(|i| IpAddr::from([203, 0, 113, i]));
+    let v6 = (16..32).map(|i| IpAddr::from([0x2001, 0xdb8, 0x113, 0, 0, 0, 0, i]));
+    let egress_ips: Vec<_> = v4.chain(v6).collect();
     let policy = PolicyEntry::new("bench", &egress_ips, &[]);
     let nodes: HashMap<_, _> = (0..NODES)
         .map(|n| {
-            let source_cidrs = vec!["10.0.0.0/8".parse().expect("a prefix")];
+            let source_cidrs =
+                ["10.0.0.0/8", "fd00::/64"].map(|cidr| cidr.parse().expect("a prefix"));
+            let source_cidrs = source_cidrs.to_vec();
             let node = NodeEntry { name: format!("node{n}"), source_cidrs };
             (Ipv4Addr::from_bits(0xc000_0201 + n).into(), node)
         })
@@ -342,24 +404,57 @@ fn ipv4_udp(from: Ipv4Addr, to: Ipv4Addr, dport: u16, len: usize) -> Vec<u8> {
     packet
 }
 
-fn in2out_template() -> Vec<u8> {
-    let (node, any) = (Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::UNSPECIFIED);
+/// A UDP packet of either family, its addresses to be completed.
+fn template(family: Family, from: Ipv6Addr, to: Ipv6Addr) -> Vec<u8> {
+    let any = Ipv4Addr::UNSPECIFIED;
+    let (mut packet, len) = match family {
+        Family::V4 => (ipv4_udp(any, any, 443, 20 + UDP_LEN), 20 + UDP_LEN),
+        Family::V6 => {
+            let mut packet = vec![0x60, 0, 0, 0, 0, UDP_LEN as u8, 17, 64];
+            packet.extend(from.octets());
+            packet.extend(to.octets());
+            packet.extend(&ipv4_udp(any, any, 443, 20 + UDP_LEN)[20..]);
+            (packet, 40 + UDP_LEN)
+        }
+    };
+    packet.resize(len, 0x5a);
+    packet
+}
+
+const PODS_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 0);
+const REMOTES_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x100, 0, 0, 0, 0, 0);
+
+fn ethertype(family: Family) -> u16 {
+    if family == Family::V4 { 0x0800 } else { 0x86dd }
+}
+
+fn in2out_template(family: Family) -> Vec<u8> {
+    let node = Ipv4Addr::new(192, 0, 2, 1);
+    let inner = template(family, PODS_V6, REMOTES_V6);
     let mut frame = ethernet(TUNNEL_MAC, 0x0800);
-    frame.extend(ipv4_udp(node, VTEP, VXLAN_PORT, 20 + 8 + 8 + 14 + INNER_IP_LEN));
+    frame.extend(ipv4_udp(node, VTEP, VXLAN_PORT, 20 + 8 + 8 + 14 + inner.len()));
     frame[40..42].copy_from_slice(&[0, 0]);
     frame.extend([0x08, 0, 0, 0]);
     frame.extend((POLICY << 8).to_be_bytes());
-    frame.extend(ethernet([2, 0, 0, 0, 7, 7], 0x0800));
-    frame.extend(ipv4_udp(any, any, 443, INNER_IP_LEN));
-    frame.resize(14 + 20 + 8 + 8 + 14 + INNER_IP_LEN, 0x5a);
+    frame.extend(ethernet([2, 0, 0, 0, 7, 7], ethertype(family)));
+    frame.extend(inner);
     frame
 }
 
-fn out2in_template() -> Vec<u8> {
-    let any = Ipv4Addr::UNSPECIFIED;
-    let mut frame = ethernet(EXTERNAL_MAC, 0x0800);
-    frame.extend(ipv4_udp(any, any, 0, INNER_IP_LEN));
-    frame.resize(14 + INNER_IP_LEN, 0x5a);
+fn out2in_template(family: Family) -> Vec<u8> {
+    let mut frame = ethernet(EXTERNAL_MAC, ethertype(family));
+    frame.extend(template(family, REMOTES_V6, EXTERNAL_V6));
+    frame
+}
+
+/// A Neighbor Solicitation of the router, which tells us its MAC.
+fn solicitation() -> Vec<u8> {
+    let mut bytes = [0; NeighborMessage::PACKET];
+    let message = NeighborMessage::new(NEIGHBOR_SOLICITATION, 0, EXTERNAL_V6);
+    let link = (SOURCE_LINK_ADDRESS, MacAddress(OTHER_MAC));
+    message.write(&mut bytes, (ROUTER_V6, EXTERNAL_V6), Some(link));
+    let mut frame = ethernet(EXTERNAL_MAC, 0x86dd);
+    frame.extend(bytes);
     frame
 }
 

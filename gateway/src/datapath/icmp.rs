@@ -64,7 +64,7 @@ pub fn time_exceeded_to_pod<A: Address, I: PacketIo>(
     // The family of pods need not be one of the underlay.
     let us = config.tunnel.source_for(A::UNSPECIFIED);
     let Some(us) = us.or_else(|| config.external.source_for(A::UNSPECIFIED)) else { return };
-    if !may_have_error(input.source()) {
+    if !may_have_error(input.source(), input.destination()) {
         return;
     }
     let Some(mut frame) = error_about(frame, &input.layout, input.source(), us) else {
@@ -87,7 +87,7 @@ pub fn time_exceeded_to_world<A: Address, I: PacketIo>(
     input: &Out2in<A>,
 ) {
     let Some(us) = output.config.external.source_for(A::UNSPECIFIED) else { return };
-    if !may_have_error(input.source()) {
+    if !may_have_error(input.source(), input.key.ours().address) {
         return;
     }
     let Some(mut frame) = error_about(frame, &input.layout, input.source(), us) else {
@@ -99,10 +99,11 @@ pub fn time_exceeded_to_world<A: Address, I: PacketIo>(
     output.forward(turn, Side::External, input.source(), frame);
 }
 
-/// RFC 1122 section 3.2.2, RFC 4443 section 2.4 (e): never to a source that is no single host. Errors
-/// about errors, fragments but the first and broadcasts were dropped before: they belong to no flow.
-fn may_have_error<A: Address>(source: A) -> bool {
-    source.is_routable()
+/// RFC 1122 section 3.2.2, RFC 4443 section 2.4 (e): never to a source that is no single host, nor about
+/// a packet to a group. Errors about errors, fragments but the first and broadcasts were dropped before:
+/// they belong to no flow.
+fn may_have_error<A: Address>(source: A, destination: A) -> bool {
+    source.is_routable() && destination.is_routable()
 }
 
 /// Makes of the packet in `frame` an IP packet with a Time Exceeded that quotes it.

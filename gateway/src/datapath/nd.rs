@@ -13,6 +13,7 @@ use crate::{
         Header, MacAddress,
         ethernet::ETHERTYPE_IPV6,
         icmpv6::{NEIGHBOR_ADVERTISEMENT, NEIGHBOR_SOLICITATION},
+        ipv6::IPV6_LEN,
         nd::{
             NeighborMessage, OVERRIDE, SOLICITED, SOURCE_LINK_ADDRESS, TARGET_LINK_ADDRESS,
             all_nodes, group_mac, link_address, solicited_node,
@@ -28,69 +29,92 @@ pub fn receive<I: PacketIo>(
     output: &mut Output<I::Buf>,
     turn: &mut Turn<'_, I>,
     side: Side,
-    mut frame: I::Buf,
+    frame: I::Buf,
     packet: IpPacket<Ipv6Addr>,
 ) -> Result<(), DropReason> {
-    let bytes = frame.data();
-    let message = NeighborMessage::at(bytes, packet.l4()).copied();
-    let message = message.filter(|_| packet.end() - packet.l4() >= NeighborMessage::LEN);
-    // Router advertisements and redirects are shorter or of another type: routers are configured here.
-    let message = match message {
-        Some(message) if message.is_neighbor_message() => message,
-        _ => return Err(DropReason::NdNotForUs),
-    };
-    let options = &bytes[packet.l4() + NeighborMessage::LEN..packet.end()];
-    if packet.ttl != 255 || !message.is_valid(&bytes[packet.l4()..packet.end()], &packet) {
-        return Err(DropReason::NdMalformed);
-    }
-    let kind = match message.icmp_type {
-        NEIGHBOR_SOLICITATION => SOURCE_LINK_ADDRESS,
-        _ => TARGET_LINK_ADDRESS,
-    };
-    let mac = link_address(options, kind).ok_or(DropReason::NdMalformed)?;
+    let (message, mac) = read(frame.data(), &packet)?;
     let config = std::sync::Arc::clone(&output.config);
     let ours = |address| answers_for(&config, turn.policies, side, address);
-    let target = Ipv6Addr::from(message.target);
-    if message.icmp_type == NEIGHBOR_ADVERTISEMENT {
-        if ours(target) {
-            // Another host says that it has our address (RFC 4862 section 5.4.4).
-            output.counters.address_conflicts.add(1);
-            return Err(DropReason::NdNotForUs);
-        }
+    let (source, target) = (packet.source, Ipv6Addr::from(message.target));
+    let is_question = message.icmp_type == NEIGHBOR_SOLICITATION;
+    if ours(source) || !is_question && ours(target) {
+        // Another host says that it has our address (RFC 4862 section 5.4.4).
+        output.counters.address_conflicts.add(1);
+        return Err(DropReason::NdNotForUs);
+    }
+    if !is_question {
         return advertised(output, turn, side, target, message.flags[0], mac);
     }
     if !ours(target) {
         return Err(DropReason::NdNotForUs);
     }
-    let source = packet.source;
-    if ours(source) {
-        output.counters.address_conflicts.add(1);
-        return Err(DropReason::NdNotForUs);
-    }
-    let (to, to_mac, flags) = if source.is_unspecified() {
+    if source.is_unspecified() {
         // Another host is about to take our address (RFC 4862 section 5.4.3): all are told that it is ours.
         output.counters.address_conflicts.add(1);
-        (all_nodes(), group_mac(all_nodes()), OVERRIDE)
-    } else {
-        // RFC 4861 section 7.2.3: who asks us will be talked to, so it is noted.
-        if let Some(mac) = mac
-            && config.port(side).is_on_link(source.into())
-        {
-            output.learn(turn, side, (source, mac), true);
-        }
-        let known = output.neighbours(side).mac(source);
-        let Some(to_mac) = mac.or(known) else { return Err(DropReason::NdMalformed) };
-        (source, to_mac, SOLICITED | OVERRIDE)
+        let to = (all_nodes(), Some(group_mac(all_nodes())));
+        return answer(output, turn, side, frame, (target, to, OVERRIDE));
+    }
+    // RFC 4861 section 7.2.3: who asks us will be talked to, so it is noted.
+    if let Some(mac) = mac
+        && config.port(side).is_on_link(source.into())
+    {
+        output.learn(turn, side, (source, mac), true);
+    }
+    answer(output, turn, side, frame, (target, (source, mac), SOLICITED | OVERRIDE))
+}
+
+/// The message, and the MAC of whom it is about, where it says it.
+fn read(
+    frame: &[u8],
+    packet: &IpPacket<Ipv6Addr>,
+) -> Result<(NeighborMessage, Option<MacAddress>), DropReason> {
+    let bytes = &frame[packet.l4()..packet.end()];
+    // Routers are configured here, not discovered.
+    let icmp_type = *bytes.first().ok_or(DropReason::NdMalformed)?;
+    let kind = match icmp_type {
+        NEIGHBOR_SOLICITATION => SOURCE_LINK_ADDRESS,
+        NEIGHBOR_ADVERTISEMENT => TARGET_LINK_ADDRESS,
+        _ => return Err(DropReason::NdNotForUs),
     };
-    let link = (TARGET_LINK_ADDRESS, config.port(side).mac);
-    let answer = NeighborMessage::new(NEIGHBOR_ADVERTISEMENT, flags, target);
+    let message = *NeighborMessage::at(bytes, 0).ok_or(DropReason::NdMalformed)?;
+    let mac = link_address(&bytes[NeighborMessage::LEN..], kind).ok_or(DropReason::NdMalformed)?;
+    // RFC 6980 section 5 wants messages with a fragment header discarded; nobody sends any with another
+    // extension header.
+    let is_extended = packet.l4() - packet.l3() != IPV6_LEN;
+    // Section 7.1.1: who has no address yet has no link-layer address to tell either.
+    let is_odd_probe = packet.source.is_unspecified() && mac.is_some();
+    if packet.ttl != 255 || is_extended || is_odd_probe || !message.is_valid(bytes, packet) {
+        return Err(DropReason::NdMalformed);
+    }
+    Ok((message, mac))
+}
+
+/// Says in `frame`, whose message is not needed any more, that `target` is ours. Who asked without telling
+/// its MAC is asked for it first (RFC 4861 section 7.2.4).
+fn answer<I: PacketIo>(
+    output: &mut Output<I::Buf>,
+    turn: &mut Turn<'_, I>,
+    side: Side,
+    mut frame: I::Buf,
+    (target, (to, mac), flags): (Ipv6Addr, (Ipv6Addr, Option<MacAddress>), u8),
+) -> Result<(), DropReason> {
+    let port = output.config.port(side);
+    let link = (TARGET_LINK_ADDRESS, port.mac);
+    let message = NeighborMessage::new(NEIGHBOR_ADVERTISEMENT, flags, target);
     let mut bytes = [0; NeighborMessage::PACKET];
-    answer.write(&mut bytes, (target, to), Some(link));
-    if !frame.fill(&bytes) || !frame.prepend(config.port(side).l2_len()) {
+    message.write(&mut bytes, (target, to), Some(link));
+    if !frame.fill(&bytes) || !frame.prepend(port.l2_len()) {
         return Err(DropReason::NoHeadroom);
     }
-    output.write_l2(frame.data_mut(), side, to_mac, ETHERTYPE_IPV6);
-    output.transmit(turn, side, frame);
+    match mac {
+        Some(mac) => {
+            output.write_l2(frame.data_mut(), side, mac, ETHERTYPE_IPV6);
+            output.transmit(turn, side, frame);
+        }
+        // Beyond the link nobody asks.
+        None if !port.is_on_link(to.into()) => return Err(DropReason::NdNotForUs),
+        None => output.forward(turn, side, to, frame),
+    }
     Ok(())
 }
 
@@ -113,8 +137,8 @@ fn advertised<I: PacketIo>(
         // Who was asked by unicast may leave its address out.
         (None, Some(known)) => known,
         (None, None) => return Err(DropReason::NdMalformed),
-        // Without the flag it may not replace what is known (a proxy's answer).
-        (Some(mac), Some(known)) if flags & OVERRIDE == 0 && mac != known => known,
+        // Without the flag it may neither replace what is known nor confirm it (a proxy's answer).
+        (Some(mac), Some(known)) if flags & OVERRIDE == 0 && mac != known => return Ok(()),
         (Some(mac), _) => mac,
     };
     output.learn(turn, side, (target, mac), false);

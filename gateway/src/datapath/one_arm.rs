@@ -15,6 +15,7 @@ use crate::{
         Header,
         arp::ArpPacket,
         ethernet::{ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6},
+        icmpv6::{NEIGHBOR_ADVERTISEMENT, NEIGHBOR_SOLICITATION},
         ipv4::Ipv4Header,
         ipv6::{IPV6_LEN, Ipv6Header, PROTOCOL_ICMPV6},
         nd::NeighborMessage,
@@ -134,7 +135,8 @@ impl TunnelAddresses {
 /// the external side alone answers for it. The answer would be the same, as the MAC is.
 fn neighbor_discovery_target(frame: &[u8], l4: usize) -> Option<Ipv6Addr> {
     let message = NeighborMessage::at(frame, l4)?;
-    message.is_neighbor_message().then(|| message.target.into())
+    let has_target = matches!(message.icmp_type, NEIGHBOR_SOLICITATION | NEIGHBOR_ADVERTISEMENT);
+    has_target.then(|| message.target.into())
 }
 
 /// One queue pair of one device, as the two ports of a worker.

@@ -21,7 +21,9 @@ impl Vtep {
 impl From<Ipv4Addr> for Vtep {
     #[inline(always)]
     fn from(address: Ipv4Addr) -> Self {
-        Vtep(address.to_bits())
+        // Who claims to be in the range of the numbers is no node, least of all a numbered one.
+        let bits = address.to_bits();
+        Vtep(if bits < NUMBERED { bits } else { Vtep::NONE.0 })
     }
 }
 

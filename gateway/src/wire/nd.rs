@@ -3,7 +3,7 @@
 use super::{
     Header, MacAddress,
     checksum::{self, Checksum},
-    icmpv6::{NEIGHBOR_ADVERTISEMENT, NEIGHBOR_SOLICITATION},
+    icmpv6::NEIGHBOR_SOLICITATION,
     ipv6::{IPV6_LEN, Ipv6Header, PROTOCOL_ICMPV6},
     parse::IpPacket,
 };
@@ -56,10 +56,6 @@ impl NeighborMessage {
             flags: [flags, 0, 0, 0],
             target: target.octets(),
         }
-    }
-
-    pub fn is_neighbor_message(&self) -> bool {
-        matches!(self.icmp_type, NEIGHBOR_SOLICITATION | NEIGHBOR_ADVERTISEMENT)
     }
 
     /// What RFC 4861 sections 7.1.1 and 7.1.2 ask of a message that `packet` brought in `bytes`, beside

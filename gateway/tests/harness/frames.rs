@@ -1,24 +1,26 @@
 //! Frames and packets that go in, built by etherparse.
 
 use super::*;
-use etherparse::{EtherType, Ethernet2Header, IpNumber, Ipv4Header, PacketBuilder};
+use etherparse::{EtherType, Ethernet2Header, IpNumber, Ipv4Header, Ipv6Header};
 
-pub fn udp(from: (Ipv4Addr, u16), to: (Ipv4Addr, u16), ttl: u8, payload: &[u8]) -> Vec<u8> {
-    let builder = PacketBuilder::ipv4(from.0.octets(), to.0.octets(), ttl).udp(from.1, to.1);
+/// What the harness's IPv6 packets bear as their flow label.
+pub const FLOW_LABEL: u32 = 0xf_1abe;
+
+pub fn udp<F: Family>(from: (F, u16), to: (F, u16), ttl: u8, payload: &[u8]) -> Vec<u8> {
+    let builder = F::builder(from.0, to.0, ttl).udp(from.1, to.1);
     let mut packet = Vec::new();
     builder.write(&mut packet, payload).unwrap();
     packet
 }
 
-pub fn tcp(
-    from: (Ipv4Addr, u16),
-    to: (Ipv4Addr, u16),
+pub fn tcp<F: Family>(
+    from: (F, u16),
+    to: (F, u16),
     flags: u8,
     mss: Option<u16>,
     payload: &[u8],
 ) -> Vec<u8> {
-    let mut builder =
-        PacketBuilder::ipv4(from.0.octets(), to.0.octets(), 64).tcp(from.1, to.1, 1000, 4096);
+    let mut builder = F::builder(from.0, to.0, 64).tcp(from.1, to.1, 1000, 4096);
     if flags & SYN != 0 {
         builder = builder.syn();
     }
@@ -44,15 +46,43 @@ pub fn tcp(
     packet
 }
 
-pub fn echo(from: Ipv4Addr, to: Ipv4Addr, request: bool, id: u16, ttl: u8) -> Vec<u8> {
-    let builder = PacketBuilder::ipv4(from.octets(), to.octets(), ttl);
-    let builder = match request {
-        true => builder.icmpv4_echo_request(id, 3),
-        false => builder.icmpv4_echo_reply(id, 3),
+pub fn echo<F: Family>(from: F, to: F, request: bool, id: u16, ttl: u8) -> Vec<u8> {
+    F::echo(from, to, request, id, ttl)
+}
+
+/// An IPv6 packet whose payload begins with `next_header`, an extension header or another.
+pub fn ipv6_with(
+    from: Ipv6Addr,
+    to: Ipv6Addr,
+    next_header: u8,
+    payload: &[u8],
+    change: impl FnOnce(&mut Ipv6Header),
+) -> Vec<u8> {
+    let mut header = Ipv6Header {
+        traffic_class: 0,
+        flow_label: FLOW_LABEL.try_into().unwrap(),
+        payload_length: payload.len() as u16,
+        next_header: IpNumber(next_header),
+        hop_limit: 64,
+        source: from.octets(),
+        destination: to.octets(),
     };
-    let mut packet = Vec::new();
-    builder.write(&mut packet, b"abcdefgh").unwrap();
+    change(&mut header);
+    let mut packet = header.to_bytes().to_vec();
+    packet.extend_from_slice(payload);
     packet
+}
+
+/// `packet` with the bytes of extension headers put behind its IPv6 header: the first is of kind `next`,
+/// and the last names what the packet had.
+pub fn extended(packet: &[u8], next: u8, extensions: &[u8]) -> Vec<u8> {
+    let mut longer = packet[..40].to_vec();
+    let len = (packet.len() - 40 + extensions.len()) as u16;
+    longer[4..6].copy_from_slice(&len.to_be_bytes());
+    longer[6] = next;
+    longer.extend_from_slice(extensions);
+    longer.extend_from_slice(&packet[40..]);
+    longer
 }
 
 /// An IPv4 packet of any protocol.
@@ -86,38 +116,49 @@ pub fn ethernet(to: [u8; 6], from: [u8; 6], ethertype: u16, payload: &[u8]) -> V
     frame
 }
 
-/// An IPv4 packet as the router delivers it to the external port.
+/// 0x0800 or 0x86dd, by the packet's first byte.
+fn ethertype_of(packet: &[u8]) -> u16 {
+    if packet.first().is_some_and(|first| first >> 4 == 6) { 0x86dd } else { 0x0800 }
+}
+
+/// A packet as the router delivers it to the external port.
 pub fn from_router(packet: &[u8]) -> Vec<u8> {
-    ethernet(EXTERNAL_MAC, ROUTER_MAC, 0x0800, packet)
+    ethernet(EXTERNAL_MAC, ROUTER_MAC, ethertype_of(packet), packet)
+}
+
+/// A packet as a node or the underlay's router delivers it to the tunnel port.
+pub fn from_underlay(packet: &[u8]) -> Vec<u8> {
+    ethernet(TUNNEL_MAC, NODE_MAC, ethertype_of(packet), packet)
 }
 
 /// A packet of a pod in VXLAN, as `node` sends it: outer checksum zero.
 pub fn tunnelled(node: Ipv4Addr, vni: u32, inner: &[u8]) -> Vec<u8> {
+    tunnelled_over(node, vni, inner)
+}
+
+/// The same over either underlay.
+pub fn tunnelled_over<U: Family>(node: U, vni: u32, inner: &[u8]) -> Vec<u8> {
     tunnelled_frame(node, vxlan_payload(vni, inner), false)
 }
 
-/// The same with an outer UDP checksum.
-pub fn tunnelled_with_checksum(node: Ipv4Addr, vni: u32, inner: &[u8]) -> Vec<u8> {
+/// With an outer UDP checksum.
+pub fn tunnelled_with_checksum<U: Family>(node: U, vni: u32, inner: &[u8]) -> Vec<u8> {
     tunnelled_frame(node, vxlan_payload(vni, inner), true)
 }
 
 pub fn vxlan_payload(vni: u32, inner: &[u8]) -> Vec<u8> {
     let [_, a, b, c] = vni.to_be_bytes();
     let mut payload = vec![0x08, 0, 0, 0, a, b, c, 0];
-    payload.extend(ethernet([2, 0, 0, 0, 9, 9], [2, 0, 0, 0, 9, 8], 0x0800, inner));
+    payload.extend(ethernet([2, 0, 0, 0, 9, 9], [2, 0, 0, 0, 9, 8], ethertype_of(inner), inner));
     payload
 }
 
-pub fn tunnelled_frame(node: Ipv4Addr, vxlan: Vec<u8>, checksum: bool) -> Vec<u8> {
-    let builder = PacketBuilder::ethernet2(NODE_MAC, TUNNEL_MAC)
-        .ipv4(node.octets(), VTEP.octets(), 64)
-        .udp(51_713, VXLAN_PORT);
-    let mut frame = Vec::new();
-    builder.write(&mut frame, &vxlan).unwrap();
+pub fn tunnelled_frame<U: Family>(node: U, vxlan: Vec<u8>, checksum: bool) -> Vec<u8> {
+    let mut outer = udp((node, 51_713), (U::VTEP, VXLAN_PORT), 64, &vxlan);
     if !checksum {
-        frame[14 + 20 + 6..14 + 20 + 8].copy_from_slice(&[0, 0]);
+        outer[U::HEADER + 6..U::HEADER + 8].copy_from_slice(&[0, 0]);
     }
-    frame
+    from_underlay(&outer)
 }
 
 pub fn arp_frame(

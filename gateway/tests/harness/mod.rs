@@ -4,10 +4,16 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 #![allow(unreachable_pub, clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
+mod family;
 mod frames;
+mod nd;
+mod policies;
 mod seen;
 
+pub use family::*;
 pub use frames::*;
+pub use nd::*;
+pub use policies::*;
 pub use seen::*;
 
 use arc_swap::ArcSwap;
@@ -29,7 +35,7 @@ use gateway::{
 };
 use std::{
     collections::{BTreeMap, HashMap},
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     sync::Arc,
 };
 
@@ -67,24 +73,32 @@ pub struct Bench {
     pub requests: Sender<Request>,
     pub config: Arc<DatapathConfig>,
     pub now: Tick,
-    /// Answer ARP requests of the worker.
+    /// Answer ARP requests and Neighbor Solicitations of the worker.
     pub arp: bool,
+    /// Every L4 checksum that leaves has to be right. To be unset by tests that send damaged packets.
+    pub whole: bool,
     out: [Vec<Vec<u8>>; 2],
-    /// Gratuitous ARP sent to each side.
+    /// Gratuitous ARP sent to each side; of IPv6, questions for duplicates and unsolicited
+    /// advertisements.
     pub announced: [Vec<Vec<u8>>; 2],
 }
 
 /// How a bench differs from the usual one.
+#[derive(Clone)]
 pub struct Setup {
     pub max_sessions: u32,
     pub external_vlan: u16,
     pub external_mtu: usize,
-    pub external_gateways: Vec<Ipv4Addr>,
+    pub external_gateways: Vec<IpAddr>,
     pub errors_per_second: u32,
     /// Whether ARP requests are answered.
     pub arp: bool,
     pub tunnel_mac: [u8; 6],
     pub external_mac: [u8; 6],
+    pub tunnel_addresses: Vec<&'static str>,
+    pub external_addresses: Vec<&'static str>,
+    /// Those in force from the beginning.
+    pub policies: fn(u64) -> PolicyTable,
 }
 
 /// A worker for any kind of buffer, and what the control side would hold of it.
@@ -102,18 +116,39 @@ impl Default for Setup {
             max_sessions: 10_000,
             external_vlan: 0,
             external_mtu: 1500,
-            external_gateways: vec![ROUTER],
+            external_gateways: vec![ROUTER.into()],
             errors_per_second: 1000,
             arp: true,
             tunnel_mac: TUNNEL_MAC,
             external_mac: EXTERNAL_MAC,
+            tunnel_addresses: vec!["192.0.2.10/24"],
+            external_addresses: vec!["203.0.113.2/24"],
+            policies: usual_policies,
         }
+    }
+}
+
+impl Setup {
+    /// Both families inside and outside; nodes reach the gateway by the addresses of the tunnel port.
+    pub fn dual(tunnel_addresses: &[&'static str]) -> Self {
+        Setup {
+            tunnel_addresses: tunnel_addresses.to_vec(),
+            external_addresses: vec!["203.0.113.2/24", "2001:db8:113::2/64"],
+            external_gateways: vec![ROUTER.into(), Ipv6Addr::ROUTER.into()],
+            policies: dual_policies,
+            ..Setup::default()
+        }
+    }
+
+    /// Both families on both ports.
+    pub fn both() -> Self {
+        Self::dual(&["192.0.2.10/24", "2001:db8:2::10/64"])
     }
 }
 
 impl<B: PacketBuf> Parts<B> {
     pub fn new(setup: Setup) -> Self {
-        let policies = Arc::new(ArcSwap::from_pointee(usual_policies(1)));
+        let policies = Arc::new(ArcSwap::from_pointee((setup.policies)(1)));
         Self::of_worker(setup, Handoff::alone(), policies)
     }
 
@@ -123,17 +158,18 @@ impl<B: PacketBuf> Parts<B> {
         handoff: Handoff<B>,
         policies: Arc<ArcSwap<PolicyTable>>,
     ) -> Self {
+        let addresses = |texts: Vec<&str>| texts.iter().map(|text| text.parse().unwrap()).collect();
         let tunnel = PortConfig {
             mac: MacAddress(setup.tunnel_mac),
-            addresses: vec!["192.0.2.10/24".parse().unwrap()],
+            addresses: addresses(setup.tunnel_addresses),
             gateways: vec![],
             mtu: 1500,
             vlan: 0,
         };
         let external = PortConfig {
             mac: MacAddress(setup.external_mac),
-            addresses: vec!["203.0.113.2/24".parse().unwrap()],
-            gateways: setup.external_gateways.into_iter().map(IpAddr::from).collect(),
+            addresses: addresses(setup.external_addresses),
+            gateways: setup.external_gateways,
             mtu: setup.external_mtu,
             vlan: setup.external_vlan,
         };
@@ -179,10 +215,11 @@ impl Bench {
             config,
             now: Tick::from_secs(1),
             arp,
+            whole: true,
             out: Default::default(),
             announced: Default::default(),
         };
-        // The announcements of the first seconds are looked at by the test of ARP alone.
+        // The announcements of the first seconds are looked at by the tests of announcements alone.
         for _ in 0..4 {
             bench.advance(2000);
         }
@@ -190,21 +227,19 @@ impl Bench {
         bench
     }
 
-    /// Turns until nothing arrives any more; ARP questions are answered on the way.
+    /// Turns until nothing arrives any more; ARP and ND questions are answered on the way.
     pub fn poll(&mut self) {
         for _ in 0..100 {
             self.worker.poll_once(&mut self.io, self.now);
             for side in Side::ALL {
                 for frame in self.io.sent(side) {
-                    match arp_request(&frame) {
-                        Some((sender, target)) if sender == target => {
-                            self.announced[side.index()].push(frame);
-                        }
-                        Some((_, target)) if self.arp => self.answer_arp(side, target),
-                        _ => {
-                            judge(side, &frame);
-                            self.out[side.index()].push(frame);
-                        }
+                    judge(side, &frame, self.whole);
+                    if is_announcement(&frame) {
+                        self.announced[side.index()].push(frame);
+                    } else if let Some(answer) = answer_to(side, &frame).filter(|_| self.arp) {
+                        self.io.receive(side, &answer);
+                    } else {
+                        self.out[side.index()].push(frame);
                     }
                 }
             }
@@ -222,15 +257,6 @@ impl Bench {
     pub fn advance(&mut self, millis: u64) {
         self.now = self.now.plus_millis(millis);
         self.poll();
-    }
-
-    fn answer_arp(&mut self, side: Side, target: Ipv4Addr) {
-        let (mac, us, us_mac) = match side {
-            Side::Tunnel => (NODE_MAC, VTEP, TUNNEL_MAC),
-            Side::External => (ROUTER_MAC, EXTERNAL, EXTERNAL_MAC),
-        };
-        let reply = arp_frame(2, us_mac, (mac, target), (us_mac, us));
-        self.io.receive(side, &reply);
     }
 
     /// Gives a frame to the tunnel port; returns what left through the external port.
@@ -274,56 +300,54 @@ impl Bench {
         self.policies.store(Arc::new(table));
     }
 
-    /// Opens a UDP session and returns the external l4_port that it got.
-    pub fn open_udp(&mut self, sport: u16, remote: (Ipv4Addr, u16)) -> u16 {
-        let inner = udp((POD, sport), remote, 64, b"hello");
-        let out = self.pod_sends(&tunnelled(NODE, POLICY, &inner));
+    /// Opens a UDP session of the lab's pod and returns the external l4_port that it got.
+    pub fn open_udp<F: Family>(&mut self, sport: u16, remote: (F, u16)) -> u16 {
+        self.open_udp_by(NODE, sport, remote)
+    }
+
+    /// The same, over that underlay.
+    pub fn open_udp_by<F: Family, U: Family>(
+        &mut self,
+        node: U,
+        sport: u16,
+        remote: (F, u16),
+    ) -> u16 {
+        let inner = udp((F::POD, sport), remote, 64, b"hello");
+        let out = self.pod_sends(&tunnelled_over(node, POLICY, &inner));
         assert_eq!(out.len(), 1, "{:?}", self.drops());
-        Seen::of(&out[0]).sport
+        SeenOf::<F>::of(&out[0]).sport
     }
 }
 
-/// Whatever a test looks at: no frame leaves that etherparse does not find sound.
-pub fn judge(side: Side, frame: &[u8]) {
-    if arp_operation(frame).is_some() {
-        return;
-    }
-    let seen = Seen::of(frame);
-    if side == Side::Tunnel && seen.dport == VXLAN_PORT {
-        Seen::of(&seen.payload[8..]);
-    }
-}
-
-pub fn usual_policies(generation: u64) -> PolicyTable {
-    policies(generation, &[(POLICY, &[EGRESS], &[]), (POLICY_2, &[EGRESS_2], &[])])
-}
-
-/// (id, egress IPs, draining IPs) of each policy; the nodes are always the same two.
-pub fn policies(generation: u64, list: &[(u32, &[Ipv4Addr], &[Ipv4Addr])]) -> PolicyTable {
-    let any = |list: &[Ipv4Addr]| list.iter().copied().map(IpAddr::from).collect::<Vec<_>>();
-    let entry = |(id, egress, draining): &(u32, &[Ipv4Addr], &[Ipv4Addr])| {
-        (*id, PolicyEntry::new(format!("policy-{id}"), &any(egress), &any(draining)))
+/// A neighbour that the worker asks for.
+fn answer_to(side: Side, frame: &[u8]) -> Option<Vec<u8>> {
+    let (mac, us, us_mac) = match side {
+        Side::Tunnel => (NODE_MAC, VTEP, TUNNEL_MAC),
+        Side::External => (ROUTER_MAC, EXTERNAL, EXTERNAL_MAC),
     };
-    let node = |name: &str, vtep: Ipv4Addr, cidr: &str| {
-        (vtep.into(), NodeEntry { name: name.into(), source_cidrs: vec![cidr.parse().unwrap()] })
-    };
-    let nodes: HashMap<_, _> =
-        [node("node1", NODE, "10.244.1.0/24"), node("node2", NODE2, "10.244.2.0/24")].into();
-    let (policies, own) = (list.iter().map(entry).collect(), vec![VTEP.into(), EXTERNAL.into()]);
-    PolicyTable::new(generation, policies, nodes, own, VtepNumbers::default())
+    if let Some((_, target)) = arp_request(frame) {
+        return Some(arp_frame(2, us_mac, (mac, target), (us_mac, us)));
+    }
+    let question = NdSeen::of(frame).filter(|nd| nd.kind == SOLICITATION)?;
+    Some(question.answer(mac))
 }
 
-/// Where there is an ARP packet: its operation.
-fn arp_operation(frame: &[u8]) -> Option<u8> {
-    let at = if frame.get(12..14)? == [0x81, 0x00] { 18 } else { 14 };
-    (frame.get(at - 2..at)? == [0x08, 0x06]).then(|| frame.get(at + 7).copied())?
+/// Whether the worker says by this frame that an address is its own, or is about to.
+fn is_announcement(frame: &[u8]) -> bool {
+    if let Some((sender, target)) = arp_request(frame) {
+        return sender == target;
+    }
+    NdSeen::of(frame).is_some_and(|nd| match nd.kind {
+        SOLICITATION => nd.source.is_unspecified(),
+        _ => nd.destination == ALL_NODES && nd.flags & SOLICITED == 0,
+    })
 }
 
 /// Sender and target of an ARP request; `None` for other frames. The same address twice is an
 /// announcement.
 pub fn arp_request(frame: &[u8]) -> Option<(Ipv4Addr, Ipv4Addr)> {
-    let at = if frame.get(12..14)? == [0x81, 0x00] { 18 } else { 14 };
-    let is_request = frame.get(at - 2..at)? == [0x08, 0x06] && frame.get(at + 7)? == &1;
+    let (kind, at) = ethertype(frame)?;
+    let is_request = kind == 0x0806 && frame.get(at + 7)? == &1;
     let address = |i: usize| Some(<[u8; 4]>::try_from(frame.get(i..i + 4)?).ok()?.into());
     is_request.then_some((address(at + 14)?, address(at + 24)?))
 }

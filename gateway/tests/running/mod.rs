@@ -8,7 +8,8 @@ pub mod client;
 pub mod program;
 
 use crate::harness::{
-    EGRESS, EGRESS_2, EXTERNAL_MAC, NODE, POD, POLICY, POLICY_2, REMOTE, TUNNEL_MAC, tunnelled, udp,
+    EGRESS, EGRESS_2, EXTERNAL_MAC, Family, NODE, POD, POLICY, POLICY_2, REMOTE, TUNNEL_MAC,
+    tunnelled, udp,
 };
 use client::{Address, Answer};
 use crossbeam_channel::{Sender, unbounded};
@@ -34,7 +35,7 @@ use gateway::{
     wire::{Both, MacAddress},
 };
 use std::{
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
@@ -61,6 +62,20 @@ gateways = ["203.0.113.1"]
 egress_prefixes = ["203.0.113.16/28"]
 "#;
 
+/// Both families on both ports.
+pub const DUAL_CONFIG: &str = r#"
+[gateway]
+name = "gw-a"
+[ports.tunnel]
+device = "net_null0"
+addresses = ["192.0.2.10/24", "2001:db8:2::10/64"]
+[ports.external]
+device = "net_null1"
+addresses = ["203.0.113.2/24", "2001:db8:113::2/64"]
+gateways = ["203.0.113.1", "2001:db8:113::1"]
+egress_prefixes = ["203.0.113.16/28", "2001:db8:113::/64"]
+"#;
+
 /// `payments` and `reports` at the egress IPs and with the ids of the harness.
 pub fn documents() -> String {
     [policy("payments", POLICY, EGRESS), policy("reports", POLICY_2, EGRESS_2), hosts()]
@@ -71,7 +86,30 @@ pub fn only_payments() -> String {
     [policy("payments", POLICY, EGRESS), hosts()].join("---\n")
 }
 
+/// The same with egress IPs of both families; `node1` sends over either underlay, under two names.
+pub fn dual_documents() -> String {
+    let payments = [EGRESS.into(), Ipv6Addr::EGRESS.into()];
+    let reports = [EGRESS_2.into(), Ipv6Addr::EGRESS_2.into()];
+    let cidrs = "[10.244.1.0/24, \"fd00:244:1::/64\"]";
+    let node = "---
+apiVersion: egress-gateway.io/v1alpha1
+kind: EgressNode
+metadata: {name: node1-v6}
+spec: {tunnelAddress: \"2001:db8:2::1\", podCIDRs: [\"fd00:244:1::/64\"]}
+";
+    let hosts = hosts().replace("[10.244.1.0/24]", cidrs) + node;
+    [policy_of("payments", POLICY, &payments), policy_of("reports", POLICY_2, &reports), hosts]
+        .join("---\n")
+}
+
 pub fn policy(name: &str, id: u32, egress_ip: Ipv4Addr) -> String {
+    policy_of(name, id, &[egress_ip.into()])
+}
+
+fn policy_of(name: &str, id: u32, egress_ips: &[IpAddr]) -> String {
+    let ips: Vec<_> = egress_ips.iter().map(|ip| format!("\"{ip}\"")).collect();
+    let is_dual = egress_ips.iter().any(IpAddr::is_ipv6);
+    let destinations = if is_dual { "[0.0.0.0/0, \"::/0\"]" } else { "[0.0.0.0/0]" };
     format!(
         "apiVersion: egress-gateway.io/v1alpha1
 kind: EgressPolicy
@@ -79,9 +117,10 @@ metadata: {{name: {name}}}
 spec:
   policyID: {id}
   selectors: [{{podSelector: {{matchLabels: {{app: {name}}}}}}}]
-  destinationCIDRs: [0.0.0.0/0]
-  egress: [{{gateway: gw-a, egressIPs: [{egress_ip}]}}]
-"
+  destinationCIDRs: {destinations}
+  egress: [{{gateway: gw-a, egressIPs: [{}]}}]
+",
+        ips.join(", ")
     )
 }
 
@@ -147,6 +186,16 @@ impl Running {
         running
     }
 
+    /// With policies, on ports and for pods of both families.
+    pub fn dual() -> Self {
+        let state = StateFolder::Own(tempfile::tempdir().unwrap());
+        let running =
+            Self::with_config(DUAL_CONFIG, state, &Listen::Tcp(([127, 0, 0, 1], 0).into()));
+        let answer = running.put(&dual_documents());
+        assert_eq!(answer.status, 200, "{answer:?}");
+        running
+    }
+
     pub fn on_unix_socket(path: &Path) -> Self {
         let state = StateFolder::Own(tempfile::tempdir().unwrap());
         Self::start(state, &Listen::Unix(path.to_owned()))
@@ -161,24 +210,30 @@ impl Running {
     /// Without policies, with a self-test of these checks, which need not have ended.
     pub fn with_checks(checks: Vec<Check>) -> Self {
         let state = StateFolder::Own(tempfile::tempdir().unwrap());
-        Self::start_with(state, &Listen::Tcp(([127, 0, 0, 1], 0).into()), checks)
+        Self::start_with(CONFIG, state, &Listen::Tcp(([127, 0, 0, 1], 0).into()), checks)
     }
 
     pub fn start(state: StateFolder, listen: &Listen) -> Self {
-        let running = Self::start_with(state, listen, Vec::new());
+        let running = Self::start_with(CONFIG, state, listen, Vec::new());
         running.gateway.self_test.wait(PATIENCE);
         running
     }
 
-    fn start_with(state: StateFolder, listen: &Listen, checks: Vec<Check>) -> Self {
-        let (config, _) = Config::parse(CONFIG).unwrap();
+    fn with_config(text: &str, state: StateFolder, listen: &Listen) -> Self {
+        let running = Self::start_with(text, state, listen, Vec::new());
+        running.gateway.self_test.wait(PATIENCE);
+        running
+    }
+
+    fn start_with(text: &str, state: StateFolder, listen: &Listen, checks: Vec<Check>) -> Self {
+        let (config, _) = Config::parse(text).unwrap();
         let own = [&config.tunnel.port, &config.external.port];
         let own: Vec<IpAddr> = own.into_iter().flat_map(|port| port.own_addresses()).collect();
         let store = StateDir::new(state.path());
         let policies = PolicyStore::new("gw-a", config.policy_limits(), own, store);
         policies.load_at_start(|| Ok(None)).unwrap();
 
-        let datapath = Arc::new(datapath());
+        let datapath = Arc::new(datapath(&config));
         let (link, stuck, end) = (flag(true), flag(false), flag(false));
         let turn = Arc::new(Mutex::new(()));
         let (frames, receiver) = unbounded::<(Side, Vec<u8>)>();
@@ -376,16 +431,16 @@ fn flag(value: bool) -> Arc<AtomicBool> {
     Arc::new(AtomicBool::new(value))
 }
 
-fn datapath() -> DatapathConfig {
-    let port = |mac, address: &str, gateways| PortConfig {
+fn datapath(config: &Config) -> DatapathConfig {
+    let port = |mac, settings: &gateway::config::PortConfig| PortConfig {
         mac: MacAddress(mac),
-        addresses: vec![address.parse().unwrap()],
-        gateways,
+        addresses: settings.addresses(),
+        gateways: settings.gateways().collect(),
         mtu: 1500,
         vlan: 0,
     };
-    let tunnel = port(TUNNEL_MAC, "192.0.2.10/24", vec![]);
-    let external = port(EXTERNAL_MAC, "203.0.113.2/24", vec![Ipv4Addr::new(203, 0, 113, 1).into()]);
+    let tunnel = port(TUNNEL_MAC, &config.tunnel.port);
+    let external = port(EXTERNAL_MAC, &config.external.port);
     DatapathConfig::new(tunnel, external, crate::harness::VXLAN_PORT, 1000).unwrap()
 }
 
