@@ -40,8 +40,8 @@ pub async fn ensure_exists(netlink: &Handle, host: &Host, config: &Config) -> Re
 
 pub async fn set_up(netlink: &Handle, config: &Config, index: u32) -> Result<()> {
     prepare_ip(&config.vxlan_device)?;
-    netlink.link().set(LinkUnspec::new_with_index(index).up().build()).execute().await?;
-    Ok(())
+    let up = netlink.link().set(LinkUnspec::new_with_index(index).up().build()).execute().await;
+    up.with_context(|| port_may_be_taken("bring up", config))
 }
 
 /// Only a device that this program could have made: another of that name is somebody else's.
@@ -94,12 +94,16 @@ async fn make(netlink: &Handle, config: &Config, mtu: u32) -> Result<()> {
         .port(config.vxlan_port)
         .mtu(mtu)
         .build();
-    netlink.link().add(device).execute().await.with_context(|| {
-        format!(
-            "cannot make the VXLAN device {} on UDP port {} (has another VXLAN device the port? `ip -d link show type vxlan`)",
-            config.vxlan_device, config.vxlan_port
-        )
-    })
+    let made = netlink.link().add(device).execute().await;
+    made.with_context(|| port_may_be_taken("make", config))
+}
+
+/// The kernel refuses two such devices on one port when the second is made, or not before it comes up.
+fn port_may_be_taken(what: &str, config: &Config) -> String {
+    format!(
+        "cannot {what} the VXLAN device {} on UDP port {} (has another VXLAN device the port? `ip -d link show type vxlan`)",
+        config.vxlan_device, config.vxlan_port
+    )
 }
 
 /// The route look-up of `from_tunnel` refuses interfaces that do not forward; and without an IPv6 address of its own the device sends nothing.
