@@ -6,6 +6,7 @@
  *   pod <--veth-- to_pod <--- from_tunnel <--- VXLAN device <--- gateway
  *
  * from_pod classifies and redirects, to_pod learns which flows the world opened, from_tunnel delivers what a gateway sent back.
+ * Pods' IPv4 and IPv6 go the same way, and the tunnel may be over either: the two have nothing to do with each other.
  * A packet that no policy takes is left to the next program and the kernel, as if nothing were attached.
  */
 #include <linux/bpf.h>

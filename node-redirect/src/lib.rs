@@ -10,7 +10,7 @@
 //! interfaces ───▶ host ─────────▶ attach (tcx | clsact) · vxlan
 //! ```
 //!
-//! In reading order: `bpf/redirect.bpf.c` is the datapath and reads like the policy; [`abi`] and [`maps`] are what it shares with the agent;
+//! In reading order: `bpf/redirect.bpf.c` is the datapath and reads like the policy; [`abi`], [`maps`] and [`prefixes`] are what it shares with the agent;
 //! [`tables`] is what the maps shall hold and [`sync`] how they get there without a gap; [`program`], [`attach`], [`tcx`] and [`clsact`]
 //! put programs on interfaces; [`agent`] is the loop around all this; [`list`], [`trace`], [`status`] and [`metrics`] show it.
 //!
