@@ -25,7 +25,7 @@ struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 65536);
 	__uint(map_flags, AGENT_WRITES);
-	__type(key, __be32);
+	__type(key, struct address);
 	__type(value, struct endpoint);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } endpoints SEC(".maps");
@@ -38,6 +38,15 @@ struct {
 	__type(value, __u32);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } destinations SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(max_entries, 1048576);
+	__uint(map_flags, AGENT_WRITES);
+	__type(key, struct destination_key6);
+	__type(value, __u32);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} destinations6 SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -58,10 +67,19 @@ struct {
 } exempt SEC(".maps");
 
 struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(max_entries, 65536);
+	__uint(map_flags, AGENT_WRITES);
+	__type(key, struct prefix_key6);
+	__type(value, __u32);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} exempt6 SEC(".maps");
+
+struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 65536);
 	__uint(map_flags, AGENT_WRITES);
-	__type(key, __be32);
+	__type(key, struct address);
 	__type(value, __u32); /* enum vtep_role */
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } vteps SEC(".maps");
@@ -83,7 +101,7 @@ struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 8192);
 	__type(key, struct fragment_key);
-	__type(value, struct l4_ports);
+	__type(value, struct fragment);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } fragments SEC(".maps");
 
@@ -134,9 +152,9 @@ static __always_inline void count_event(__u32 event)
 		*count += 1;
 }
 
-static __always_inline void count_traffic(const struct __sk_buff *skb, __be32 pod, __u32 policy_id)
+static __always_inline void count_traffic(const struct __sk_buff *skb, const struct address *pod, __u32 policy_id)
 {
-	struct traffic_key key = { .pod = pod, .policy_id = policy_id };
+	struct traffic_key key = { .pod = *pod, .policy_id = policy_id };
 	struct traffic first = { .packets = wire_packets(skb), .bytes = skb->len };
 	struct traffic *sum = bpf_map_lookup_elem(&traffic, &key);
 

@@ -9,76 +9,97 @@
 #include "parse.h"
 
 #define IPV4_BITS 32
+#define IPV6_BITS 128
 #define HRW_SEED 0x65677700
 
 struct decision {
 	__u32 reason; /* REASON_REDIRECTED, or why not */
 	__u32 policy_id;
-	__be32 gateway;
+	struct address gateway;
 };
-
-/* src/abi.rs has the twin, so that `trace` can tell the same gateway. */
-static __always_inline __u32 mix(__u32 hash, __u32 value)
-{
-	hash ^= value;
-	hash *= 0x85ebca6b;
-	hash ^= hash >> 13;
-	hash *= 0xc2b2ae35;
-	return hash ^ hash >> 16;
-}
 
 /* The policy: pod -> set of policies, then exempt destinations, then (set, destination) -> action. */
 
-static __always_inline bool is_exempt(__be32 addr)
-{
-	struct prefix_key key = { .prefixlen = IPV4_BITS, .addr = addr };
+/*
+ * Between two look-ups of different maps: made one by the compiler, with the map in a register, the kernel could not call the map's
+ * own function directly.
+ */
+#define stay_apart(value) asm volatile("" : "+r"(value))
 
-	return bpf_map_lookup_elem(&exempt, &key);
+static __always_inline bool is_exempt(const struct address *addr)
+{
+	struct prefix_key key = { .prefixlen = IPV4_BITS, .addr = ipv4_of(addr) };
+	struct prefix_key6 key6 = { .prefixlen = IPV6_BITS };
+	const __u32 *found;
+
+	if (is_ipv4(addr)) {
+		found = bpf_map_lookup_elem(&exempt, &key);
+		stay_apart(found);
+		return found;
+	}
+	key6.addr = *addr;
+	return bpf_map_lookup_elem(&exempt6, &key6);
+}
+
+static __always_inline const __u32 *find_action(__u32 set_id, const struct address *daddr)
+{
+	struct destination_key key = { .prefixlen = SET_BITS + IPV4_BITS, .set_id = set_id, .daddr = ipv4_of(daddr) };
+	struct destination_key6 key6 = { .prefixlen = SET_BITS + IPV6_BITS, .set_id = set_id };
+	const __u32 *action;
+
+	if (is_ipv4(daddr)) {
+		action = bpf_map_lookup_elem(&destinations, &key);
+		stay_apart(action);
+		return action;
+	}
+	key6.daddr = *daddr;
+	return bpf_map_lookup_elem(&destinations6, &key6);
 }
 
 /*
  * Highest random weight: each pod ranks the gateways in its own order and takes the first that is usable, so adding or losing
- * one moves only the pods that rank it first. `kept` (0: none) stays while it is usable: a live flow does not move.
+ * one moves only the pods that rank it first. `kept` (none: NULL) stays while it is usable: a live flow does not move.
+ * Returns enum reason.
+ *
+ * A global function, and parse another: the verifier looks at each on its own, once, and not with every state of its callers.
  */
-static __always_inline __be32 choose_gateway(const struct policy *policy, __be32 pod, __be32 kept)
+__noinline int choose_gateway(__u32 policy_id, const struct address *pod, const struct address *kept,
+			      struct address *chosen)
 {
-	__u32 best_weight = 0, weight;
-	__be32 best = 0, gateway;
+	const struct policy *policy = bpf_map_lookup_elem(&policies, &policy_id);
+	__u32 pod_hash, best_weight = 0, weight;
+	const struct address *gateway;
+	bool found = false;
+	__u16 accepting;
 
+	if (!policy || !pod || !chosen)
+		return REASON_NO_GATEWAY;
+	pod_hash = mix_address(HRW_SEED, pod);
+	accepting = policy->accepting[is_ipv4(pod) ? FAMILY_IPV4 : FAMILY_IPV6];
 	for (int i = 0; i < MAX_GATEWAYS; i++) {
 		if (i >= policy->gateway_count || !(policy->usable & 1 << i))
 			continue;
-		gateway = policy->gateways[i];
-		if (gateway == kept)
-			return kept;
-		if (!(policy->accepting & 1 << i))
-			continue;
-		weight = mix(mix(HRW_SEED, bpf_ntohl(pod)), bpf_ntohl(gateway));
-		if (!best || weight > best_weight) {
-			best = gateway;
-			best_weight = weight;
+		gateway = &policy->gateways[i];
+		if (kept && is_equal(gateway, kept)) {
+			*chosen = *gateway;
+			return REASON_REDIRECTED;
 		}
+		if (!(accepting & 1 << i))
+			continue;
+		weight = mix_address(pod_hash, gateway);
+		if (found && weight <= best_weight)
+			continue;
+		*chosen = *gateway;
+		best_weight = weight;
+		found = true;
 	}
-	return best;
+	if (found)
+		return REASON_REDIRECTED;
+	return policy->failure_mode == FAILURE_OPEN ? REASON_FAILED_OPEN : REASON_NO_GATEWAY;
 }
 
-static __always_inline void decide_gateway(struct decision *decision, __be32 pod, __be32 kept)
+static __always_inline void decide(struct decision *decision, const struct packet *packet, const struct address *kept)
 {
-	const struct policy *policy = bpf_map_lookup_elem(&policies, &decision->policy_id);
-
-	decision->reason = REASON_NO_GATEWAY;
-	if (!policy)
-		return;
-	decision->gateway = choose_gateway(policy, pod, kept);
-	if (decision->gateway)
-		decision->reason = REASON_REDIRECTED;
-	else if (policy->failure_mode == FAILURE_OPEN)
-		decision->reason = REASON_FAILED_OPEN;
-}
-
-static __always_inline void decide(struct decision *decision, const struct packet *packet, __be32 kept)
-{
-	struct destination_key key = { .prefixlen = SET_BITS + IPV4_BITS, .daddr = packet->daddr };
 	const struct endpoint *endpoint;
 	const __u32 *action;
 
@@ -87,12 +108,11 @@ static __always_inline void decide(struct decision *decision, const struct packe
 		decision->reason = REASON_NOT_SELECTED;
 		return;
 	}
-	if (is_exempt(packet->daddr)) {
+	if (is_exempt(&packet->daddr)) {
 		decision->reason = REASON_EXEMPT;
 		return;
 	}
-	key.set_id = endpoint->set_id;
-	action = bpf_map_lookup_elem(&destinations, &key);
+	action = find_action(endpoint->set_id, &packet->daddr);
 	if (!action) {
 		decision->reason = REASON_OUTSIDE_POLICY;
 		return;
@@ -102,20 +122,26 @@ static __always_inline void decide(struct decision *decision, const struct packe
 		return;
 	}
 	decision->policy_id = *action;
-	decide_gateway(decision, packet->saddr, kept);
+	decision->reason = choose_gateway(*action, &packet->saddr, kept, &decision->gateway);
+}
+
+/* Under policy: it leaves through a gateway or not at all. */
+static __always_inline bool is_taken(const struct decision *decision)
+{
+	return decision->reason == REASON_REDIRECTED || decision->reason == REASON_NO_GATEWAY;
 }
 
 /*
- * A pod that speaks VXLAN to a gateway, or to a node, would be taken for a node. A fragment of UDP could become such a packet
- * where it is put together again, so none may pass.
+ * A pod that speaks VXLAN to a gateway, or to a node, would be taken for a node, or for a gateway. A fragment of UDP could become
+ * such a packet where it is put together again, and so could what is opaque: none may pass.
  */
 static __always_inline bool forges_tunnel(const struct packet *packet, __be16 vxlan_port)
 {
-	if (packet->protocol != IPPROTO_UDP)
+	if (!packet->opaque && packet->protocol != IPPROTO_UDP)
 		return false;
-	if (!packet->fragment && packet->ports.dest != vxlan_port)
+	if (!packet->opaque && !packet->fragment && packet->ports.dest != vxlan_port)
 		return false;
-	return bpf_map_lookup_elem(&vteps, &packet->daddr);
+	return is_heard_by_any_node(&packet->daddr) || bpf_map_lookup_elem(&vteps, &packet->daddr);
 }
 
 /* The flow table: first packet wins and fixes the direction. */
@@ -132,7 +158,7 @@ static __always_inline void flow_key_of(struct flow_key *key, const struct packe
 	key->protocol = packet->protocol;
 	key->pod = out ? packet->saddr : packet->daddr;
 	key->remote = out ? packet->daddr : packet->saddr;
-	if (packet->protocol == IPPROTO_ICMP) {
+	if (is_icmp(packet)) {
 		key->pod_port = packet->ports.source;
 		key->remote_port = (packet->icmp_kind == ICMP_REQUEST) == out ? ICMP_OPENED_BY_POD : ICMP_OPENED_BY_WORLD;
 		return;
@@ -148,28 +174,29 @@ static __always_inline bool is_bare_syn(const struct packet *packet)
 
 static __always_inline bool has_no_flow(const struct packet *packet)
 {
-	if (packet->protocol == IPPROTO_ICMP)
-		return packet->icmp_kind == ICMP_OTHER || packet->icmp_kind == ICMP_ERROR;
-	return false;
+	return is_icmp(packet) && packet->icmp_kind != ICMP_REQUEST && packet->icmp_kind != ICMP_REPLY;
 }
 
 /* Where a later fragment's l4_ports come from. Without them it belongs to no known flow, and the policy alone speaks. */
 static __always_inline bool fragment_ports(struct packet *packet)
 {
 	struct fragment_key key = {
-		.saddr = packet->saddr, .daddr = packet->daddr, .id = packet->id, .protocol = packet->protocol,
+		.saddr = packet->saddr, .daddr = packet->daddr, .id = packet->id,
+		.protocol = packet->ipv6 ? 0 : packet->protocol,
 	};
-	const struct l4_ports *ports;
+	struct fragment first = { .ports = packet->ports, .protocol = packet->protocol };
+	const struct fragment *known;
 
 	if (packet->first) {
-		bpf_map_update_elem(&fragments, &key, &packet->ports, BPF_ANY);
+		bpf_map_update_elem(&fragments, &key, &first, BPF_ANY);
 		return true;
 	}
-	ports = bpf_map_lookup_elem(&fragments, &key);
-	if (!ports)
+	known = bpf_map_lookup_elem(&fragments, &key);
+	if (!known)
 		return false;
-	packet->ports = *ports;
-	return true;
+	packet->ports = known->ports;
+	packet->protocol = known->protocol;
+	return !is_icmp(packet);
 }
 
 static __always_inline __u32 now_seconds(void)
@@ -222,10 +249,10 @@ static __always_inline bool is_worth_keeping(const struct decision *decision, co
 		return true;
 	if (decision->reason == REASON_EXEMPT || decision->reason == REASON_NO_GATEWAY)
 		return false;
-	if (packet->protocol == IPPROTO_TCP || packet->protocol == IPPROTO_ICMP)
+	if (packet->protocol == IPPROTO_TCP || is_icmp(packet))
 		return false;
 	/* to_pod makes no entries for exempt remotes: the cluster's own DNS would fill the table. */
-	return decision->reason != REASON_NOT_SELECTED || !is_exempt(packet->daddr);
+	return decision->reason != REASON_NOT_SELECTED || !is_exempt(&packet->daddr);
 }
 
 static __always_inline void remember(const struct flow_key *key, const struct decision *decision,

@@ -6,6 +6,7 @@
  *   pod <--veth-- to_pod <--- from_tunnel <--- VXLAN device <--- gateway
  *
  * from_pod classifies and redirects, to_pod learns which flows the world opened, from_tunnel delivers what a gateway sent back.
+ * Pods' IPv4 and IPv6 go the same way, and the tunnel may be over either: the two have nothing to do with each other.
  * A packet that no policy takes is left to the next program and the kernel, as if nothing were attached.
  */
 #include <linux/bpf.h>
@@ -14,14 +15,16 @@
 #include <bpf/bpf_helpers.h>
 
 #include "types.h"
+#include "address.h"
 #include "maps.h"
 #include "parse.h"
 #include "policy.h"
 
 #define AF_INET 2
+#define AF_INET6 10
 #define OUTER_TTL 64
 
-/* The struct has grown with the kernel; this much of it, all that IPv4 needs, is understood by each. */
+/* The struct has grown with the kernel; this much of it, all that either family needs, is understood by each. */
 #define TUNNEL_KEY_SIZE offsetof(struct bpf_tunnel_key, tunnel_label)
 
 /* Set by the agent before load. */
@@ -47,10 +50,12 @@ static __always_inline int drop(struct __sk_buff *skb, __u32 reason)
  */
 static __always_inline void set_flow_hash(struct __sk_buff *skb, const struct packet *packet)
 {
-	__u32 hash = mix(mix(packet->protocol, bpf_ntohl(packet->saddr)), bpf_ntohl(packet->daddr));
+	/* Fragments of one datagram need not tell the same protocol in IPv6. */
+	__u32 hash = packet->fragment ? 0 : packet->protocol;
 
+	hash = mix_address(mix_address(hash, &packet->saddr), &packet->daddr);
 	if (packet->fragment)
-		hash = mix(hash, bpf_ntohs(packet->id));
+		hash = mix(hash, bpf_ntohl(packet->id));
 	else
 		hash = mix(hash, (__u32)bpf_ntohs(packet->ports.source) << 16 | bpf_ntohs(packet->ports.dest));
 	hash &= 0xffff0000;
@@ -58,14 +63,25 @@ static __always_inline void set_flow_hash(struct __sk_buff *skb, const struct pa
 	bpf_set_hash(skb, hash ? hash : 1 << 16);
 }
 
-static __always_inline int send_to_gateway(struct __sk_buff *skb, const struct packet *packet, __u32 policy_id,
-					   __be32 gateway, __u32 tunnel_ifindex)
+/*
+ * No outer checksum: the inner packet has its own. Over IPv6 that is for tunnels only (RFC 6935 section 5), and the far end must
+ * expect it, as a gateway does. Over IPv6 nobody on the way may fragment, so there is no DF to set.
+ */
+static __always_inline int set_tunnel_key(struct __sk_buff *skb, __u32 policy_id, const struct address *gateway)
 {
-	struct bpf_tunnel_key key = {
-		.tunnel_id = policy_id,
-		.remote_ipv4 = bpf_ntohl(gateway),
-		.tunnel_ttl = OUTER_TTL,
-	};
+	struct bpf_tunnel_key key = { .tunnel_id = policy_id, .tunnel_ttl = OUTER_TTL };
+
+	if (is_ipv4(gateway)) {
+		key.remote_ipv4 = bpf_ntohl(ipv4_of(gateway));
+		return bpf_skb_set_tunnel_key(skb, &key, TUNNEL_KEY_SIZE, BPF_F_ZERO_CSUM_TX | BPF_F_DONT_FRAGMENT);
+	}
+	__builtin_memcpy(key.remote_ipv6, gateway, sizeof(key.remote_ipv6));
+	return bpf_skb_set_tunnel_key(skb, &key, TUNNEL_KEY_SIZE, BPF_F_TUNINFO_IPV6 | BPF_F_ZERO_CSUM_TX);
+}
+
+static __always_inline int send_to_gateway(struct __sk_buff *skb, const struct packet *packet, __u32 policy_id,
+					   const struct address *gateway, __u32 tunnel_ifindex)
+{
 	__u32 mtu = 0;
 	int verdict;
 
@@ -74,10 +90,10 @@ static __always_inline int send_to_gateway(struct __sk_buff *skb, const struct p
 	verdict = bpf_check_mtu(skb, tunnel_ifindex, &mtu, 0, BPF_MTU_CHK_SEGS);
 	if (verdict)
 		return drop(skb, verdict > 0 ? REASON_TOO_BIG : REASON_NO_TUNNEL);
-	if (bpf_skb_set_tunnel_key(skb, &key, TUNNEL_KEY_SIZE, BPF_F_ZERO_CSUM_TX | BPF_F_DONT_FRAGMENT))
+	if (set_tunnel_key(skb, policy_id, gateway))
 		return drop(skb, REASON_NO_TUNNEL);
 	set_flow_hash(skb, packet);
-	count_traffic(skb, packet->saddr, policy_id);
+	count_traffic(skb, &packet->saddr, policy_id);
 	count_reason(skb, REASON_REDIRECTED);
 	return bpf_redirect(tunnel_ifindex, 0);
 }
@@ -88,7 +104,7 @@ static __always_inline int follow_flow(struct __sk_buff *skb, const struct packe
 	if (flow->kind == FLOW_INBOUND)
 		return pass(skb, REASON_INBOUND_FLOW);
 	if (flow->kind == FLOW_REDIRECTED)
-		return send_to_gateway(skb, packet, flow->policy_id, flow->gateway, tunnel_ifindex);
+		return send_to_gateway(skb, packet, flow->policy_id, &flow->gateway, tunnel_ifindex);
 	return pass(skb, flow->reason);
 }
 
@@ -99,7 +115,8 @@ static __always_inline bool is_about_inbound_flow(struct __sk_buff *skb, const s
 	struct flow_key key = {};
 	const struct flow *flow;
 
-	if (parse_quoted(skb, error, &quoted) || quoted.daddr != error->saddr || quoted.saddr != error->daddr)
+	if (parse_quoted(skb, error, &quoted) || !is_equal(&quoted.daddr, &error->saddr) ||
+	    !is_equal(&quoted.saddr, &error->daddr))
 		return false;
 	flow_key_of(&key, &quoted, TO_POD);
 	flow = bpf_map_lookup_elem(&flows, &key);
@@ -111,7 +128,7 @@ static __always_inline int carry_out(struct __sk_buff *skb, const struct packet 
 {
 	switch (decision->reason) {
 	case REASON_REDIRECTED:
-		return send_to_gateway(skb, packet, decision->policy_id, decision->gateway, tunnel_ifindex);
+		return send_to_gateway(skb, packet, decision->policy_id, &decision->gateway, tunnel_ifindex);
 	case REASON_NO_GATEWAY:
 		return drop(skb, decision->reason);
 	default:
@@ -132,8 +149,8 @@ int from_pod(struct __sk_buff *skb)
 	bool has_flow, known;
 	enum parsed parsed = parse(skb, &packet);
 
-	if (parsed == PARSED_NOT_IPV4)
-		return pass(skb, REASON_NOT_IPV4);
+	if (parsed == PARSED_NOT_IP)
+		return pass(skb, REASON_NOT_IP);
 	if (parsed == PARSED_BAD_L3)
 		return drop(skb, REASON_MALFORMED);
 	if (forges_tunnel(&packet, vxlan_port))
@@ -141,10 +158,10 @@ int from_pod(struct __sk_buff *skb)
 	set = bpf_map_lookup_elem(&settings, &zero);
 	if (!set)
 		return drop(skb, REASON_NO_TUNNEL);
-	if (parsed == PARSED_BAD_L4) {
-		decide(&decision, &packet, 0);
-		if (decision.reason == REASON_REDIRECTED || decision.reason == REASON_NO_GATEWAY)
-			return drop(skb, REASON_MALFORMED);
+	if (parsed == PARSED_BAD_L4 || packet.icmp_kind == ICMP_LINK_ONLY) {
+		decide(&decision, &packet, NULL);
+		if (is_taken(&decision))
+			return drop(skb, parsed == PARSED_BAD_L4 ? REASON_MALFORMED : REASON_LINK_ONLY);
 		return pass(skb, decision.reason);
 	}
 
@@ -165,7 +182,7 @@ int from_pod(struct __sk_buff *skb)
 		touch(flow, &packet, FROM_POD);
 		return follow_flow(skb, &packet, flow, set->tunnel_ifindex);
 	}
-	decide(&decision, &packet, flow ? flow->gateway : 0);
+	decide(&decision, &packet, flow ? &flow->gateway : NULL);
 	if (has_flow)
 		remember(&key, &decision, &packet, generation, known);
 	return carry_out(skb, &packet, &decision, set->tunnel_ifindex);
@@ -173,14 +190,9 @@ int from_pod(struct __sk_buff *skb)
 
 static __always_inline bool opens_flow(const struct packet *packet)
 {
-	switch (packet->protocol) {
-	case IPPROTO_TCP:
+	if (packet->protocol == IPPROTO_TCP)
 		return is_bare_syn(packet);
-	case IPPROTO_ICMP:
-		return packet->icmp_kind == ICMP_REQUEST;
-	default:
-		return true;
-	}
+	return !is_icmp(packet) || packet->icmp_kind == ICMP_REQUEST;
 }
 
 /* Egress of a pod's host-side interface. It judges nothing, it learns. */
@@ -204,7 +216,7 @@ int to_pod(struct __sk_buff *skb)
 		touch(flow, &packet, TO_POD);
 		return TC_ACT_UNSPEC;
 	}
-	if (through_tunnel || !opens_flow(&packet) || is_exempt(packet.saddr))
+	if (through_tunnel || !opens_flow(&packet) || is_exempt(&packet.saddr))
 		return TC_ACT_UNSPEC;
 	inbound.last_seen = now_seconds();
 	if (bpf_map_update_elem(&flows, &key, &inbound, BPF_ANY))
@@ -212,10 +224,25 @@ int to_pod(struct __sk_buff *skb)
 	return TC_ACT_UNSPEC;
 }
 
-static __always_inline bool is_from_gateway(const struct bpf_tunnel_key *key)
+/* The far end of the tunnel that this packet came by, and its VNI. False: it came by none. */
+static __always_inline bool read_tunnel_key(struct __sk_buff *skb, struct address *outer_source, __u32 *vni)
 {
-	__be32 outer_source = bpf_htonl(key->remote_ipv4);
-	const __u32 *role = bpf_map_lookup_elem(&vteps, &outer_source);
+	struct bpf_tunnel_key key = {};
+
+	/* The family must be told, and one that is not the packet's is refused. */
+	if (!bpf_skb_get_tunnel_key(skb, &key, TUNNEL_KEY_SIZE, 0))
+		*outer_source = mapped(bpf_htonl(key.remote_ipv4));
+	else if (!bpf_skb_get_tunnel_key(skb, &key, TUNNEL_KEY_SIZE, BPF_F_TUNINFO_IPV6))
+		__builtin_memcpy(outer_source, key.remote_ipv6, sizeof(*outer_source));
+	else
+		return false;
+	*vni = key.tunnel_id;
+	return true;
+}
+
+static __always_inline bool is_gateway(const struct address *addr)
+{
+	const __u32 *role = bpf_map_lookup_elem(&vteps, addr);
 
 	return role && *role == VTEP_GATEWAY;
 }
@@ -226,18 +253,30 @@ static __always_inline bool is_from_gateway(const struct bpf_tunnel_key *key)
  */
 static __always_inline int deliver(struct __sk_buff *skb, const struct packet *packet)
 {
-	struct bpf_fib_lookup fib = {
-		.family = AF_INET,
-		.ipv4_src = packet->saddr,
-		.ipv4_dst = packet->daddr,
-		.ifindex = skb->ingress_ifindex,
-	};
-	struct bpf_redir_neigh next_hop = { .nh_family = AF_INET, .ipv4_nh = packet->daddr };
-	long found = bpf_fib_lookup(skb, &fib, sizeof(fib), fib_flags);
+	struct bpf_fib_lookup fib = { .ifindex = skb->ingress_ifindex };
+	struct bpf_redir_neigh next_hop = {};
+	bool is_direct;
+	long found;
 
+	if (packet->ipv6) {
+		fib.family = next_hop.nh_family = AF_INET6;
+		__builtin_memcpy(fib.ipv6_src, &packet->saddr, sizeof(fib.ipv6_src));
+		__builtin_memcpy(fib.ipv6_dst, &packet->daddr, sizeof(fib.ipv6_dst));
+		__builtin_memcpy(next_hop.ipv6_nh, &packet->daddr, sizeof(next_hop.ipv6_nh));
+	} else {
+		fib.family = next_hop.nh_family = AF_INET;
+		fib.ipv4_src = ipv4_of(&packet->saddr);
+		fib.ipv4_dst = next_hop.ipv4_nh = ipv4_of(&packet->daddr);
+	}
+	found = bpf_fib_lookup(skb, &fib, sizeof(fib), fib_flags);
 	if (found != BPF_FIB_LKUP_RET_SUCCESS && found != BPF_FIB_LKUP_RET_NO_NEIGH)
 		return drop(skb, REASON_NO_ROUTE);
-	if (fib.ipv4_dst != packet->daddr)
+	/* By way of a router the look-up has put that one's address in. */
+	if (packet->ipv6)
+		is_direct = is_equal((const struct address *)fib.ipv6_dst, &packet->daddr);
+	else
+		is_direct = fib.ipv4_dst == ipv4_of(&packet->daddr);
+	if (!is_direct)
 		return drop(skb, REASON_NO_ROUTE);
 	skb->mark = MARK_FROM_TUNNEL;
 	count_reason(skb, REASON_RETURNED);
@@ -251,12 +290,13 @@ static __always_inline int deliver(struct __sk_buff *skb, const struct packet *p
 SEC("tc")
 int from_tunnel(struct __sk_buff *skb)
 {
-	struct bpf_tunnel_key key = {};
+	struct address outer_source = {};
 	struct packet packet = {};
+	__u32 vni = 0;
 
-	if (bpf_skb_get_tunnel_key(skb, &key, TUNNEL_KEY_SIZE, 0) || !is_from_gateway(&key))
+	if (!read_tunnel_key(skb, &outer_source, &vni) || !is_gateway(&outer_source))
 		return drop(skb, REASON_UNKNOWN_GATEWAY);
-	if (!bpf_map_lookup_elem(&policies, &key.tunnel_id))
+	if (!bpf_map_lookup_elem(&policies, &vni))
 		return drop(skb, REASON_UNKNOWN_VNI);
 	if (parse(skb, &packet) != PARSED)
 		return drop(skb, REASON_MALFORMED_RETURN);

@@ -2,6 +2,9 @@
 /*
  * The ABI between the programs and the agent: what the maps hold. src/abi.rs has the twin of every struct here, with the
  * same size asserts. Addresses and l4_ports are big-endian as on the wire; ids, times and counts are the host's own.
+ *
+ * One table serves both address families where the key is a whole address: IPv4 is held as an IPv4-mapped address (RFC 4291
+ * section 2.5.5.2), which no packet on the wire may bear. Prefixes have a table for each family: ::/0 must not match IPv4.
  */
 #ifndef NODE_REDIRECT_TYPES_H
 #define NODE_REDIRECT_TYPES_H
@@ -9,7 +12,7 @@
 #include <linux/types.h>
 
 /* Changes with any change of a map's key, value or meaning: an agent refuses pinned maps of another version. */
-#define ABI_VERSION 1
+#define ABI_VERSION 2
 
 #define MAX_GATEWAYS 16
 
@@ -18,6 +21,18 @@
 
 /* A destination's action is a policy id, 1 to 2^24 - 1, or this. */
 #define ACTION_EXCLUDE 0
+
+/* ::ffff:a.b.c.d for IPv4. Words, as the stack's frames and the maps' keys are aligned to no more. */
+struct address {
+	__be32 words[4];
+};
+
+/* Index of what a policy has for each. */
+enum family {
+	FAMILY_IPV4 = 0,
+	FAMILY_IPV6,
+	FAMILY_COUNT,
+};
 
 enum failure_mode {
 	FAILURE_CLOSED = 0,
@@ -44,7 +59,7 @@ enum flow_kind {
 /* Why a packet got its verdict. One packet raises exactly one. src/counters.rs has each name's verdict and help text. */
 enum reason {
 	/* from_pod: leaves as without policy */
-	REASON_NOT_IPV4 = 0,
+	REASON_NOT_IP = 0,
 	REASON_NOT_SELECTED,
 	REASON_EXEMPT,
 	REASON_OUTSIDE_POLICY,
@@ -56,6 +71,7 @@ enum reason {
 	/* from_pod: dropped */
 	REASON_MALFORMED,
 	REASON_FORGED_TUNNEL,
+	REASON_LINK_ONLY,
 	REASON_TOO_BIG,
 	REASON_NO_GATEWAY,
 	REASON_NO_TUNNEL,
@@ -88,34 +104,42 @@ struct endpoint {
 	__u32 set_id;
 };
 
-/* destinations: longest match inside a set -> action */
+/* destinations, destinations6: longest match inside a set -> action */
 struct destination_key {
 	__u32 prefixlen; /* SET_BITS + the prefix's own length */
 	__u32 set_id;
 	__be32 daddr;
 };
+struct destination_key6 {
+	__u32 prefixlen;
+	__u32 set_id;
+	struct address daddr;
+};
 #define SET_BITS 32
 
-/* exempt: longest match -> present */
+/* exempt, exempt6: longest match -> present */
 struct prefix_key {
 	__u32 prefixlen;
 	__be32 addr;
 };
+struct prefix_key6 {
+	__u32 prefixlen;
+	struct address addr;
+};
 
 /* policies: policy id (the VNI) -> where to send */
 struct policy {
-	__be32 gateways[MAX_GATEWAYS];
-	__u16 usable;    /* bit i: gateways[i] is healthy: flows that are on it stay */
-	__u16 accepting; /* bit i: gateways[i] takes new flows, too; a draining one does not */
+	struct address gateways[MAX_GATEWAYS]; /* of the tunnel: either family carries both */
+	__u16 usable;                          /* bit i: gateways[i] is healthy: flows that are on it stay */
+	__u16 accepting[FAMILY_COUNT];         /* bit i: gateways[i] takes new flows, too; a draining one does not */
 	__u8 gateway_count;
 	__u8 failure_mode;
-	__u8 pad[2];
 };
 
 /* flows: seen from the pod, whoever opened them */
 struct flow_key {
-	__be32 pod;
-	__be32 remote;
+	struct address pod;
+	struct address remote;
 	__be16 pod_port;    /* ICMP query: its identifier */
 	__be16 remote_port; /* ICMP query: ICMP_OPENED_BY_* */
 	__u8 protocol;
@@ -130,29 +154,34 @@ struct flow {
 	__u32 last_seen;  /* seconds of CLOCK_MONOTONIC */
 	__u32 generation; /* of the policy set that chose this */
 	__u32 policy_id;
-	__be32 gateway;
+	struct address gateway;
 	__u8 kind;
 	__u8 flags;
 	__u8 reason; /* FLOW_PASSED: why no policy took it */
 	__u8 pad;
 };
 
-/* fragments: the l4_ports of a datagram, learnt from its first fragment */
+/* fragments: the protocol and l4_ports of a datagram, learnt from its first fragment */
 struct fragment_key {
-	__be32 saddr;
-	__be32 daddr;
-	__be16 id;
-	__u8 protocol;
-	__u8 pad;
+	struct address saddr;
+	struct address daddr;
+	__be32 id;     /* IPv4's 16 bits have those in front zero */
+	__u8 protocol; /* IPv6: 0, as later fragments may not tell it (RFC 8200 section 4.5) */
+	__u8 pad[3];
 };
 struct l4_ports {
 	__be16 source;
 	__be16 dest;
 };
+struct fragment {
+	struct l4_ports ports;
+	__u8 protocol;
+	__u8 pad[3];
+};
 
 /* traffic: what each pod sent under each policy */
 struct traffic_key {
-	__be32 pod;
+	struct address pod;
 	__u32 policy_id;
 };
 struct traffic {
@@ -160,16 +189,20 @@ struct traffic {
 	__u64 bytes;   /* of frames, as the pod handed them over */
 };
 
+_Static_assert(sizeof(struct address) == 16, "address");
 _Static_assert(sizeof(struct settings) == 12, "settings");
 _Static_assert(sizeof(struct endpoint) == 4, "endpoint");
 _Static_assert(sizeof(struct destination_key) == 12, "destination_key");
+_Static_assert(sizeof(struct destination_key6) == 24, "destination_key6");
 _Static_assert(sizeof(struct prefix_key) == 8, "prefix_key");
-_Static_assert(sizeof(struct policy) == 72, "policy");
-_Static_assert(sizeof(struct flow_key) == 16, "flow_key");
-_Static_assert(sizeof(struct flow) == 20, "flow");
-_Static_assert(sizeof(struct fragment_key) == 12, "fragment_key");
+_Static_assert(sizeof(struct prefix_key6) == 20, "prefix_key6");
+_Static_assert(sizeof(struct policy) == 264, "policy");
+_Static_assert(sizeof(struct flow_key) == 40, "flow_key");
+_Static_assert(sizeof(struct flow) == 32, "flow");
+_Static_assert(sizeof(struct fragment_key) == 40, "fragment_key");
 _Static_assert(sizeof(struct l4_ports) == 4, "l4_ports");
-_Static_assert(sizeof(struct traffic_key) == 8, "traffic_key");
+_Static_assert(sizeof(struct fragment) == 8, "fragment");
+_Static_assert(sizeof(struct traffic_key) == 20, "traffic_key");
 _Static_assert(sizeof(struct traffic) == 16, "traffic");
 
 #endif

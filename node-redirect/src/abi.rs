@@ -6,18 +6,37 @@
 // zerocopy's derives make helper types without it.
 #![allow(missing_debug_implementations)]
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv6Addr};
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-pub const VERSION: u32 = 1;
+use crate::prefixes::Key;
+
+pub const VERSION: u32 = 2;
 pub const MAX_GATEWAYS: usize = 16;
 /// A destination's action: a policy id, or this.
 pub const ACTION_EXCLUDE: u32 = 0;
 const SET_BITS: u32 = 32;
 
-pub type Address = [u8; 4];
+/// IPv4 as an IPv4-mapped address: `::ffff:a.b.c.d`.
+pub type Address = [u8; 16];
+
+pub fn address(ip: IpAddr) -> Address {
+    match ip {
+        IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
+        IpAddr::V6(ip) => ip.octets(),
+    }
+}
+
+pub fn ip(address: Address) -> IpAddr {
+    Ipv6Addr::from(address).to_canonical()
+}
+
+/// Index of what a policy has for each address family.
+pub fn family(ip: IpAddr) -> usize {
+    usize::from(ip.is_ipv6())
+}
 
 macro_rules! in_maps {
     ($(#[$doc:meta])* pub struct $name:ident { $($(#[$field_doc:meta])* pub $field:ident: $type:ty,)* }) => {
@@ -48,14 +67,29 @@ in_maps! {
     pub struct DestinationKey {
         pub prefixlen: u32,
         pub set_id: u32,
-        pub daddr: Address,
+        pub daddr: [u8; 4],
+    }
+}
+
+in_maps! {
+    pub struct DestinationKey6 {
+        pub prefixlen: u32,
+        pub set_id: u32,
+        pub daddr: [u8; 16],
     }
 }
 
 in_maps! {
     pub struct PrefixKey {
         pub prefixlen: u32,
-        pub addr: Address,
+        pub addr: [u8; 4],
+    }
+}
+
+in_maps! {
+    pub struct PrefixKey6 {
+        pub prefixlen: u32,
+        pub addr: [u8; 16],
     }
 }
 
@@ -64,11 +98,10 @@ in_maps! {
         pub gateways: [Address; MAX_GATEWAYS],
         /// Bit i: `gateways[i]` is healthy, flows that are on it stay.
         pub usable: u16,
-        /// Bit i: `gateways[i]` takes new flows, too.
-        pub accepting: u16,
+        /// Bit i: `gateways[i]` takes new flows, too. By [`family`] of the pod's address.
+        pub accepting: [u16; 2],
         pub gateway_count: u8,
         pub failure_mode: u8,
-        pub pad: [u8; 2],
     }
 }
 
@@ -126,52 +159,114 @@ pub const FLOW_CLOSING: u8 = 0x02;
 pub const PROTOCOL_ICMP: u8 = 1;
 pub const PROTOCOL_TCP: u8 = 6;
 pub const PROTOCOL_UDP: u8 = 17;
+pub const PROTOCOL_ICMPV6: u8 = 58;
 
-impl DestinationKey {
-    pub fn new(set_id: u32, prefix: Ipv4Net) -> Self {
+impl Key for DestinationKey {
+    type Scope = u32;
+
+    fn new(set_id: u32, prefix: IpNet) -> Option<Self> {
+        let IpNet::V4(prefix) = prefix else { return None };
         let prefixlen = SET_BITS + u32::from(prefix.prefix_len());
-        Self { prefixlen, set_id, daddr: prefix.network().octets() }
+        Some(Self { prefixlen, set_id, daddr: prefix.network().octets() })
     }
 
-    pub fn prefix(&self) -> Ipv4Net {
-        prefix_of(self.prefixlen.saturating_sub(SET_BITS), self.daddr)
-    }
-}
-
-impl PrefixKey {
-    pub fn new(prefix: Ipv4Net) -> Self {
-        Self { prefixlen: prefix.prefix_len().into(), addr: prefix.network().octets() }
+    fn scope(&self) -> u32 {
+        self.set_id
     }
 
-    pub fn prefix(&self) -> Ipv4Net {
-        prefix_of(self.prefixlen, self.addr)
+    fn prefix(&self) -> IpNet {
+        prefix4(self.prefixlen.saturating_sub(SET_BITS), self.daddr)
     }
 }
 
-fn prefix_of(length: u32, address: Address) -> Ipv4Net {
+impl Key for DestinationKey6 {
+    type Scope = u32;
+
+    fn new(set_id: u32, prefix: IpNet) -> Option<Self> {
+        let IpNet::V6(prefix) = prefix else { return None };
+        let prefixlen = SET_BITS + u32::from(prefix.prefix_len());
+        Some(Self { prefixlen, set_id, daddr: prefix.network().octets() })
+    }
+
+    fn scope(&self) -> u32 {
+        self.set_id
+    }
+
+    fn prefix(&self) -> IpNet {
+        prefix6(self.prefixlen.saturating_sub(SET_BITS), self.daddr)
+    }
+}
+
+impl Key for PrefixKey {
+    type Scope = ();
+
+    fn new((): (), prefix: IpNet) -> Option<Self> {
+        let IpNet::V4(prefix) = prefix else { return None };
+        Some(Self { prefixlen: prefix.prefix_len().into(), addr: prefix.network().octets() })
+    }
+
+    fn scope(&self) {}
+
+    fn prefix(&self) -> IpNet {
+        prefix4(self.prefixlen, self.addr)
+    }
+}
+
+impl Key for PrefixKey6 {
+    type Scope = ();
+
+    fn new((): (), prefix: IpNet) -> Option<Self> {
+        let IpNet::V6(prefix) = prefix else { return None };
+        Some(Self { prefixlen: prefix.prefix_len().into(), addr: prefix.network().octets() })
+    }
+
+    fn scope(&self) {}
+
+    fn prefix(&self) -> IpNet {
+        prefix6(self.prefixlen, self.addr)
+    }
+}
+
+fn prefix4(length: u32, address: [u8; 4]) -> IpNet {
     let length = u8::try_from(length.min(32)).unwrap_or(32);
-    Ipv4Net::new_assert(address.into(), length).trunc()
+    Ipv4Net::new_assert(address.into(), length).trunc().into()
+}
+
+fn prefix6(length: u32, address: [u8; 16]) -> IpNet {
+    let length = u8::try_from(length.min(128)).unwrap_or(128);
+    Ipv6Net::new_assert(address.into(), length).trunc().into()
 }
 
 impl Policy {
-    pub fn gateways(&self) -> impl Iterator<Item = (usize, Ipv4Addr)> {
+    pub fn gateways(&self) -> impl Iterator<Item = (usize, IpAddr)> {
         let count = usize::from(self.gateway_count).min(MAX_GATEWAYS);
-        self.gateways[..count].iter().map(|&gateway| gateway.into()).enumerate()
+        self.gateways[..count].iter().map(|&gateway| ip(gateway)).enumerate()
     }
 
     /// The gateway of a new flow. Twin of `choose_gateway` in `bpf/policy.h`.
-    pub fn choose_gateway(&self, pod: Ipv4Addr) -> Option<Ipv4Addr> {
-        let mut best: Option<(u32, Ipv4Addr)> = None;
+    pub fn choose_gateway(&self, pod: IpAddr) -> Option<IpAddr> {
+        let accepting = self.accepting[family(pod)];
+        let mut best: Option<(u32, IpAddr)> = None;
         for (i, gateway) in self.gateways() {
-            if self.usable & self.accepting & (1 << i) == 0 {
+            if self.usable & accepting & (1 << i) == 0 {
                 continue;
             }
-            let weight = mix(mix(HRW_SEED, pod.into()), gateway.into());
+            let weight = mix_address(mix_address(HRW_SEED, pod), gateway);
             if best.is_none_or(|(highest, _)| weight > highest) {
                 best = Some((weight, gateway));
             }
         }
         best.map(|(_, gateway)| gateway)
+    }
+}
+
+fn mix_address(hash: u32, ip: IpAddr) -> u32 {
+    match ip {
+        IpAddr::V4(ip) => mix(hash, ip.into()),
+        IpAddr::V6(ip) => {
+            let bits = ip.to_bits();
+            [96, 64, 32, 0].iter().fold(hash, |hash, shift| mix(hash, (bits >> shift) as u32))
+        }
     }
 }
 
@@ -185,14 +280,17 @@ fn mix(hash: u32, value: u32) -> u32 {
     hash ^ hash >> 16
 }
 
+const _: () = assert!(size_of::<Address>() == 16);
 const _: () = assert!(size_of::<Settings>() == 12);
 const _: () = assert!(size_of::<Endpoint>() == 4);
 const _: () = assert!(size_of::<DestinationKey>() == 12);
+const _: () = assert!(size_of::<DestinationKey6>() == 24);
 const _: () = assert!(size_of::<PrefixKey>() == 8);
-const _: () = assert!(size_of::<Policy>() == 72);
-const _: () = assert!(size_of::<FlowKey>() == 16);
-const _: () = assert!(size_of::<Flow>() == 20);
-const _: () = assert!(size_of::<TrafficKey>() == 8);
+const _: () = assert!(size_of::<PrefixKey6>() == 20);
+const _: () = assert!(size_of::<Policy>() == 264);
+const _: () = assert!(size_of::<FlowKey>() == 40);
+const _: () = assert!(size_of::<Flow>() == 32);
+const _: () = assert!(size_of::<TrafficKey>() == 20);
 const _: () = assert!(size_of::<Traffic>() == 16);
 
 #[cfg(test)]
@@ -231,30 +329,48 @@ mod tests {
             ("FLOW_PASSED", FLOW_PASSED.into()),
             ("FLOW_REPLIED", FLOW_REPLIED.into()),
             ("FLOW_CLOSING", FLOW_CLOSING.into()),
+            ("FAMILY_IPV4", family([0; 4].into()) as u32),
         ] {
             assert_eq!(c_value(name), value, "{name}");
         }
     }
 
     #[test]
+    fn an_address_comes_back_as_it_went_in() {
+        for text in ["10.244.1.10", "0.0.0.0", "fd00:244:1::10", "::", "2001:db8::ffff:0:0"] {
+            let ip_before: IpAddr = text.parse().unwrap();
+            assert_eq!(ip(address(ip_before)), ip_before);
+        }
+        let mapped: Address = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 244, 1, 10];
+        assert_eq!(address([10, 244, 1, 10].into()), mapped);
+    }
+
+    #[test]
     fn a_gateway_more_moves_only_the_pods_that_rank_it_first() {
         let policy = |count: u8| {
-            let mut policy =
-                Policy { usable: !0, accepting: !0, gateway_count: count, ..Policy::default() };
+            let mut policy = Policy {
+                usable: !0,
+                accepting: [!0; 2],
+                gateway_count: count,
+                ..Policy::default()
+            };
             for i in 0..count {
-                policy.gateways[usize::from(i)] = [192, 0, 2, 10 + i];
+                policy.gateways[usize::from(i)] = address([192, 0, 2, 10 + i].into());
             }
             policy
         };
         let (three, four) = (policy(3), policy(4));
-        let added = Ipv4Addr::new(192, 0, 2, 13);
-        let mut moved = 0;
-        for pod in 0..1000_u32 {
-            let pod = Ipv4Addr::from(0x0af4_0000 + pod);
-            let (before, after) = (three.choose_gateway(pod), four.choose_gateway(pod));
-            assert!(before == after || after == Some(added), "{pod}");
-            moved += u32::from(before != after);
+        let added = IpAddr::from([192, 0, 2, 13]);
+        let v4 = |pod: u16| IpAddr::from((0x0af4_0000 + u32::from(pod)).to_be_bytes());
+        let v6 = |pod: u16| IpAddr::from([0xfd00, 0x244, 1, 0, 0, 0, 0, pod]);
+        for pods in [(0..1000).map(v4).collect::<Vec<_>>(), (0..1000).map(v6).collect()] {
+            let mut moved = 0;
+            for pod in pods {
+                let (before, after) = (three.choose_gateway(pod), four.choose_gateway(pod));
+                assert!(before == after || after == Some(added), "{pod}");
+                moved += u32::from(before != after);
+            }
+            assert!((150..350).contains(&moved), "{moved} of 1000 pods moved; a quarter is fair");
         }
-        assert!((150..350).contains(&moved), "{moved} of 1000 pods moved; a quarter is fair");
     }
 }

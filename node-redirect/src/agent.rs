@@ -24,7 +24,7 @@ use crate::preflight;
 use crate::program::{Programs, Role};
 use crate::state::{Shared, Status, names};
 use crate::sync;
-use crate::tables::Tables;
+use crate::tables::{self, Tables};
 use crate::vxlan;
 
 /// Ageing of flows, and a look whether everything is still attached.
@@ -82,7 +82,10 @@ impl Agent {
     async fn start(config: Config, netlink: Netlink, is_first: bool) -> Result<Self> {
         let watch = Watch::start(&config.policy_files)?;
         let (policies, policy_error) = match policy_files::read(&config.policy_files) {
-            Ok(set) => (Some(set), None),
+            Ok(set) => {
+                tables::warn_of_other_underlay(&set, config.vtep);
+                (Some(set), None)
+            }
             Err(error) if is_first => return Err(error),
             Err(error) => {
                 error!("{error:#}; the set that the maps hold stays in force");
@@ -170,6 +173,7 @@ impl Agent {
         if self.policies.as_ref() == Some(&set) {
             return Ok(false);
         }
+        tables::warn_of_other_underlay(&set, self.config.vtep);
         let host = Host::read(&self.netlink.handle).await?;
         let before = self.policies.replace(set);
         if let Err(error) = self.sync_tables(&host) {

@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -64,11 +64,11 @@ pub struct TraceArgs {
     pub print: Print,
     /// The pod's address
     #[arg(long)]
-    src: Ipv4Addr,
-    /// The destination
+    src: IpAddr,
+    /// The destination, of the same address family
     #[arg(long)]
-    dst: Ipv4Addr,
-    /// tcp, udp, icmp, sctp or a number
+    dst: IpAddr,
+    /// tcp, udp, icmp (that of the address family), sctp or a number
     #[arg(long, default_value = "tcp", value_parser = protocol)]
     proto: u8,
     /// The pod's port; for icmp the identifier of its echo requests
@@ -80,9 +80,17 @@ pub struct TraceArgs {
 }
 
 impl TraceArgs {
-    pub fn packet(&self) -> Packet {
-        let &Self { src, dst, proto: protocol, sport, dport, .. } = self;
-        Packet { src, dst, protocol, sport, dport }
+    /// An error says what is wrong with the arguments.
+    pub fn packet(&self) -> Result<Packet, String> {
+        let &Self { src, dst, proto, sport, dport, .. } = self;
+        // A mapped address is IPv4, wherever it is written.
+        let (src, dst) = (src.to_canonical(), dst.to_canonical());
+        if src.is_ipv4() != dst.is_ipv4() {
+            return Err(format!("--src {src} and --dst {dst}: addresses of one family are wanted"));
+        }
+        let is_icmp = proto == abi::PROTOCOL_ICMP && src.is_ipv6();
+        let protocol = if is_icmp { abi::PROTOCOL_ICMPV6 } else { proto };
+        Ok(Packet { src, dst, protocol, sport, dport })
     }
 }
 
@@ -91,6 +99,7 @@ fn protocol(text: &str) -> Result<u8, String> {
         "tcp" => Ok(abi::PROTOCOL_TCP),
         "udp" => Ok(abi::PROTOCOL_UDP),
         "icmp" => Ok(abi::PROTOCOL_ICMP),
+        "icmpv6" => Ok(abi::PROTOCOL_ICMPV6),
         "sctp" => Ok(132),
         number => {
             number.parse().map_err(|_| "tcp, udp, icmp, sctp or 0 to 255 is wanted".to_owned())

@@ -3,10 +3,10 @@
 //! An unknown key or a wrong type is refused by the reader, with its line. Everything else that is wrong is reported at once.
 
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use serde::Deserialize;
 
 use crate::config_file::File;
@@ -17,7 +17,7 @@ pub const DEFAULT_PATH: &str = "/etc/egress-gateway/node-redirect.toml";
 #[derive(Debug, Clone)]
 pub struct Config {
     pub node_name: String,
-    pub vtep: Ipv4Addr,
+    pub vtep: IpAddr,
     pub interfaces: Vec<glob::Pattern>,
     pub hook: HookChoice,
     pub vxlan_device: String,
@@ -25,7 +25,7 @@ pub struct Config {
     /// Of the VXLAN device; none: what the underlay carries.
     pub vxlan_mtu: Option<u32>,
     pub policy_files: Vec<PathBuf>,
-    pub never_redirect: Vec<Ipv4Net>,
+    pub never_redirect: Vec<IpNet>,
     pub flows: Flows,
     pub pin_path: PathBuf,
     pub api_listen: SocketAddr,
@@ -137,6 +137,24 @@ mod tests {
         assert_eq!(config.api_listen.to_string(), Api::default().listen);
         assert_eq!(config.flows.max_entries, defaults.max_entries);
         assert_eq!(config.flows.tcp_timeout, defaults.tcp_timeout);
+    }
+
+    #[test]
+    fn either_address_family_will_do() {
+        let text = |vtep: &str| {
+            EXAMPLE.replace("192.0.2.1\"", &format!("{vtep}\"")).replace(
+                "never_redirect = []",
+                "never_redirect = ['fd00:96::1/108', '10.96.0.0/12']",
+            )
+        };
+        let config = parse(&text("2001:db8:1::1")).unwrap();
+        assert_eq!(config.vtep.to_string(), "2001:db8:1::1");
+        let prefixes: Vec<String> = config.never_redirect.iter().map(ToString::to_string).collect();
+        assert_eq!(prefixes, ["fd00:96::/108", "10.96.0.0/12"]);
+        for wrong in ["::", "ff02::1", "::1", "fe80::1", "::ffff:192.0.2.1", "224.0.0.1"] {
+            let error = parse(&text(wrong)).unwrap_err().to_string();
+            assert!(error.contains("node.vtep"), "{wrong}: {error}");
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 use serde::Deserialize;
 
 use crate::config::{Config, Flows, HookChoice};
@@ -158,18 +158,18 @@ impl File {
 }
 
 impl Node {
-    fn check_vtep(&self, problems: &mut Vec<String>) -> Ipv4Addr {
-        if let IpAddr::V4(vtep) = self.vtep
-            && !vtep.is_unspecified()
-            && !vtep.is_multicast()
-        {
-            return vtep;
+    fn check_vtep(&self, problems: &mut Vec<String>) -> IpAddr {
+        let vtep = self.vtep;
+        let is_of_no_use = match vtep {
+            IpAddr::V4(_) => false,
+            IpAddr::V6(vtep) => vtep.is_unicast_link_local() || vtep.to_ipv4_mapped().is_some(),
+        };
+        if vtep.is_unspecified() || vtep.is_multicast() || vtep.is_loopback() || is_of_no_use {
+            problems.push(format!(
+                "node.vtep {vtep}: the IPv4 or IPv6 address that this node tunnels from is wanted"
+            ));
         }
-        problems.push(format!(
-            "node.vtep {}: the IPv4 address that this node tunnels from is wanted",
-            self.vtep
-        ));
-        Ipv4Addr::UNSPECIFIED
+        vtep
     }
 }
 
@@ -229,18 +229,11 @@ impl Vxlan {
 }
 
 impl Policy {
-    fn check(&self, problems: &mut Vec<String>) -> Vec<Ipv4Net> {
+    fn check(&self, problems: &mut Vec<String>) -> Vec<IpNet> {
         if self.files.is_empty() {
             problems.push("policy.files is empty: name the policy documents' file(s)".to_owned());
         }
-        // IPv6 never leaves through a gateway in this version, so an IPv6 prefix here asks for what is so already.
-        self.never_redirect
-            .iter()
-            .filter_map(|prefix| match prefix {
-                IpNet::V4(prefix) => Some(prefix.trunc()),
-                IpNet::V6(_) => None,
-            })
-            .collect()
+        self.never_redirect.iter().map(IpNet::trunc).collect()
     }
 }
 

@@ -51,7 +51,7 @@ macro_rules! reasons {
 }
 
 reasons! {
-    NotIpv4 Passed "not_ipv4" "ARP, IPv6 and the like: not judged"
+    NotIp Passed "not_ip" "ARP and the like: not judged"
     NotSelected Passed "not_selected" "no policy selects the pod"
     Exempt Passed "exempt" "the destination is never redirected: pods, services, nodes, gateways, link-local, multicast, never_redirect"
     OutsidePolicy Passed "outside_policy" "no policy of the pod contains the destination"
@@ -59,15 +59,16 @@ reasons! {
     InboundFlow Passed "inbound_flow" "the world opened this flow: its answers leave as they came"
     FailedOpen Passed "failed_open" "the policy has no healthy gateway, and its failureMode is Open"
     Redirected Redirected "redirected" "sent to a gateway"
-    Malformed Dropped "malformed" "IPv4 that is truncated or contradicts itself, from a pod"
+    Malformed Dropped "malformed" "IP that is truncated or contradicts itself, from a pod"
     ForgedTunnel Dropped "forged_tunnel" "VXLAN, or a UDP fragment that may hide it, from a pod to a gateway or node"
+    LinkOnly Dropped "link_only" "neighbor discovery or the like, which belongs on the pod's link, to a destination under policy"
     TooBig Dropped "too_big" "larger than the tunnel carries"
     NoGateway Dropped "no_gateway" "the policy has no healthy gateway, and its failureMode is Closed"
     NoTunnel Dropped "no_tunnel" "the VXLAN device is missing"
     Returned Returned "returned" "brought from a gateway to the pod"
     UnknownGateway Dropped "unknown_gateway" "from the tunnel, but not from a gateway's address"
     UnknownVni Dropped "unknown_vni" "from a gateway, but the VNI is no policy's id"
-    MalformedReturn Dropped "malformed_return" "from a gateway, but not sound IPv4 inside"
+    MalformedReturn Dropped "malformed_return" "from a gateway, but not sound IP inside"
     UnknownPod Dropped "unknown_pod" "from a gateway, for an address that is no selected pod of this node"
     NoRoute Dropped "no_route" "from a gateway, for a pod that this node has no direct route to, or that is larger than the route's MTU"
 }

@@ -51,7 +51,7 @@ fn timeout(key: &FlowKey, flow: &Flow, config: &Flows) -> u32 {
         abi::PROTOCOL_TCP => config.tcp_timeout,
         abi::PROTOCOL_UDP if flow.flags & abi::FLOW_REPLIED == 0 => config.udp_unreplied_timeout,
         abi::PROTOCOL_UDP => config.udp_timeout,
-        abi::PROTOCOL_ICMP => config.icmp_timeout,
+        abi::PROTOCOL_ICMP | abi::PROTOCOL_ICMPV6 => config.icmp_timeout,
         _ => config.other_timeout,
     }
 }
@@ -75,6 +75,7 @@ mod tests {
             (abi::PROTOCOL_UDP, 0, config.udp_unreplied_timeout),
             (abi::PROTOCOL_UDP, abi::FLOW_REPLIED, config.udp_timeout),
             (abi::PROTOCOL_ICMP, 0, config.icmp_timeout),
+            (abi::PROTOCOL_ICMPV6, 0, config.icmp_timeout),
             (132, 0, config.other_timeout),
         ] {
             let key = FlowKey { protocol, ..FlowKey::default() };

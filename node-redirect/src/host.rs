@@ -2,11 +2,12 @@
 //! so that none can be missed or taken in the wrong order.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use anyhow::{Context, Result, bail};
 use futures_util::stream::BoxStream;
 use futures_util::{FutureExt, StreamExt, TryStreamExt};
+use ipnet::Ipv6Net;
 use rtnetlink::packet_route::address::AddressAttribute;
 use rtnetlink::packet_route::link::{
     InfoData, InfoKind, InfoVxlan, LinkAttribute, LinkInfo, LinkLayerType, LinkMessage,
@@ -25,7 +26,12 @@ pub struct Interface {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {
-    Vxlan { collects_metadata: bool, port: u16 },
+    Vxlan {
+        collects_metadata: bool,
+        port: u16,
+        /// `udp6zerocsumrx`: takes packets without an outer checksum over IPv6.
+        takes_zero_checksum: bool,
+    },
     Other,
 }
 
@@ -38,8 +44,9 @@ pub struct Host {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Address {
     pub ifindex: u32,
-    pub address: Ipv4Addr,
-    pub broadcast: Option<Ipv4Addr>,
+    pub address: IpAddr,
+    /// What the node hears as one of many: IPv4's broadcast, IPv6's subnet-router anycast (RFC 4291 section 2.6.1).
+    pub shared: Option<IpAddr>,
 }
 
 impl Host {
@@ -49,7 +56,8 @@ impl Host {
         let mut addresses = Vec::new();
         let mut messages = netlink.address().get().execute();
         while let Some(message) = messages.try_next().await? {
-            addresses.extend(address(message.header.index, &message.attributes));
+            let header = &message.header;
+            addresses.extend(address(header.index, header.prefix_len, &message.attributes));
         }
         Ok(Self { interfaces, addresses })
     }
@@ -58,7 +66,12 @@ impl Host {
         self.interfaces.values().find(|interface| interface.name == name)
     }
 
-    pub fn owner_of(&self, address: Ipv4Addr) -> Option<&Interface> {
+    /// All that the node answers to.
+    pub fn own_addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.addresses.iter().flat_map(|own| [Some(own.address), own.shared]).flatten()
+    }
+
+    pub fn owner_of(&self, address: IpAddr) -> Option<&Interface> {
         let owner = self.addresses.iter().find(|own| own.address == address)?;
         self.interfaces.get(&owner.ifindex)
     }
@@ -90,7 +103,7 @@ fn kind(info: &[LinkInfo]) -> Kind {
     if !info.iter().any(|part| matches!(part, LinkInfo::Kind(InfoKind::Vxlan))) {
         return Kind::Other;
     }
-    let (mut collects_metadata, mut port) = (false, 0);
+    let (mut collects_metadata, mut port, mut takes_zero_checksum) = (false, 0, false);
     for part in info {
         let LinkInfo::Data(InfoData::Vxlan(options)) = part else { continue };
         for option in options {
@@ -98,25 +111,37 @@ fn kind(info: &[LinkInfo]) -> Kind {
                 collects_metadata = *value;
             } else if let InfoVxlan::Port(value) = option {
                 port = *value;
+            } else if let InfoVxlan::UDPZeroCsumRX(value) = option {
+                takes_zero_checksum = *value;
             }
         }
     }
-    Kind::Vxlan { collects_metadata, port }
+    Kind::Vxlan { collects_metadata, port, takes_zero_checksum }
 }
 
-/// `Local` is the interface's own address; on a point-to-point link `Address` is the far end's.
-fn address(ifindex: u32, attributes: &[AddressAttribute]) -> Option<Address> {
+/// `Local` is the interface's own address; on a point-to-point link `Address` is the far end's. Link-local ones are left out: each pod's
+/// interface brings one, and those are never redirected anyway.
+fn address(ifindex: u32, prefix_len: u8, attributes: &[AddressAttribute]) -> Option<Address> {
     let (mut own, mut far, mut broadcast) = (None, None, None);
     for attribute in attributes {
-        if let AddressAttribute::Local(IpAddr::V4(address)) = attribute {
+        if let AddressAttribute::Local(address) = attribute {
             own = Some(*address);
-        } else if let AddressAttribute::Address(IpAddr::V4(address)) = attribute {
+        } else if let AddressAttribute::Address(address) = attribute {
             far = Some(*address);
         } else if let AddressAttribute::Broadcast(address) = attribute {
-            broadcast = Some(*address);
+            broadcast = Some(IpAddr::V4(*address));
         }
     }
-    Some(Address { ifindex, address: own.or(far)?, broadcast })
+    let address = own.or(far)?;
+    let IpAddr::V6(v6) = address else {
+        return Some(Address { ifindex, address, shared: broadcast });
+    };
+    if v6.is_unicast_link_local() {
+        return None;
+    }
+    // A link of two has none (RFC 6164).
+    let subnet = Ipv6Net::new(v6, prefix_len).ok().filter(|_| prefix_len < 127);
+    Some(Address { ifindex, address, shared: subnet.map(|subnet| subnet.network().into()) })
 }
 
 /// Netlink for requests, and the news that links or addresses changed.
@@ -133,7 +158,7 @@ impl std::fmt::Debug for Netlink {
 
 impl Netlink {
     pub fn connect() -> Result<Self> {
-        let groups = [MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr];
+        let groups = [MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr];
         let (connection, handle, messages) =
             rtnetlink::new_multicast_connection(&groups).context("cannot open a netlink socket")?;
         tokio::spawn(connection);

@@ -10,7 +10,7 @@
 //! interfaces ───▶ host ─────────▶ attach (tcx | clsact) · vxlan
 //! ```
 //!
-//! In reading order: `bpf/redirect.bpf.c` is the datapath and reads like the policy; [`abi`] and [`maps`] are what it shares with the agent;
+//! In reading order: `bpf/redirect.bpf.c` is the datapath and reads like the policy; [`abi`], [`maps`] and [`prefixes`] are what it shares with the agent;
 //! [`tables`] is what the maps shall hold and [`sync`] how they get there without a gap; [`program`], [`attach`], [`tcx`] and [`clsact`]
 //! put programs on interfaces; [`agent`] is the loop around all this; [`list`], [`trace`], [`status`] and [`metrics`] show it.
 //!
@@ -33,6 +33,7 @@ pub mod list;
 pub mod maps;
 pub mod metrics;
 pub mod policy_files;
+pub mod prefixes;
 pub mod preflight;
 pub mod program;
 pub mod state;

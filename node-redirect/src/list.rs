@@ -1,9 +1,9 @@
 //! `node-redirect list` and `/v1/map`: what is redirected where, read from the maps that the programs use.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use anyhow::Result;
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use serde::Serialize;
 
 use crate::abi;
@@ -15,20 +15,20 @@ use crate::tables::Tables;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Row {
-    pub source_ip: Ipv4Addr,
+    pub source_ip: IpAddr,
     #[serde(rename = "destinationCIDR")]
-    pub destination_cidr: Ipv4Net,
+    pub destination_cidr: IpNet,
     pub action: Action,
     /// The gateway's pool; which of them the pod has is the gateway's choice.
     #[serde(rename = "egressIPs")]
     pub egress_ips: Vec<IpAddr>,
     /// Where the pod's new flows go.
     pub gateway: Option<String>,
-    pub gateway_address: Option<Ipv4Addr>,
+    pub gateway_address: Option<IpAddr>,
     pub policy: Option<String>,
     #[serde(rename = "policyID")]
     pub policy_id: Option<u32>,
-    /// Of the pod under the policy, all its destinations together.
+    /// Of the pod's address under the policy, all its destinations together.
     pub packets: u64,
     pub bytes: u64,
 }
@@ -50,9 +50,9 @@ pub fn rows(maps: &Maps, names: &Names) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for (&pod, id) in &tables.endpoints {
         let Some(set) = tables.sets.get(id) else { continue };
-        for (&prefix, &action) in set {
+        for (&prefix, &action) in set.iter().filter(|(prefix, _)| is_of_family(prefix, pod)) {
             let mut row = row(&tables, names, pod, prefix, action);
-            let key = abi::TrafficKey { pod: pod.octets(), policy_id: action };
+            let key = abi::TrafficKey { pod: abi::address(pod), policy_id: action };
             let sum = traffic.get(&key).copied().unwrap_or_default();
             (row.packets, row.bytes) = (sum.packets, sum.bytes);
             rows.push(row);
@@ -61,7 +61,12 @@ pub fn rows(maps: &Maps, names: &Names) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-fn row(tables: &Tables, names: &Names, pod: Ipv4Addr, prefix: Ipv4Net, id: u32) -> Row {
+/// A pod's IPv6 address has nothing to do with its policies' IPv4 prefixes, though both are in one set.
+fn is_of_family(prefix: &IpNet, pod: IpAddr) -> bool {
+    prefix.addr().is_ipv4() == pod.is_ipv4()
+}
+
+fn row(tables: &Tables, names: &Names, pod: IpAddr, prefix: IpNet, id: u32) -> Row {
     let mut row = Row {
         source_ip: pod,
         destination_cidr: prefix,
@@ -88,12 +93,12 @@ fn row(tables: &Tables, names: &Names, pod: Ipv4Addr, prefix: Ipv4Net, id: u32) 
         (None, _) => Action::Drop,
     };
     let gateway = named.and_then(|policy| {
-        let address = row.gateway_address.map(IpAddr::V4);
-        policy.gateways.iter().find(|gateway| Some(gateway.tunnel_address) == address)
+        policy.gateways.iter().find(|gateway| Some(gateway.tunnel_address) == row.gateway_address)
     });
     if let Some(gateway) = gateway {
         row.gateway = Some(gateway.name.clone());
-        row.egress_ips = gateway.egress_ips.iter().copied().filter(IpAddr::is_ipv4).collect();
+        row.egress_ips =
+            gateway.egress_ips.iter().copied().filter(|ip| ip.is_ipv4() == pod.is_ipv4()).collect();
     }
     row
 }

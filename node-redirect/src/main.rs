@@ -9,7 +9,9 @@ use node_redirect::cli::{Cli, Command, ConfigFile, Output, Print, TraceArgs};
 use node_redirect::config::{Config, ConfigError};
 use node_redirect::maps::Maps;
 use node_redirect::state::{Names, names};
-use node_redirect::{agent, cleanup, list, policy_files, preflight, program, status, trace};
+use node_redirect::{
+    agent, cleanup, list, policy_files, preflight, program, status, tables, trace,
+};
 use serde::Serialize;
 use tracing_subscriber::EnvFilter;
 
@@ -59,6 +61,7 @@ fn load(file: &ConfigFile) -> Result<Config> {
 fn check(config: &Config) -> Result<()> {
     let set = policy_files::read(&config.policy_files)?;
     let compiled = policy::compile_node(&set, &config.node_name);
+    tables::warn_of_other_underlay(&set, config.vtep);
     for warning in &compiled.shadowed {
         tracing::warn!("{}{}: {}", warning.document, warning.path, warning.reason);
     }
@@ -84,10 +87,11 @@ fn show_list(args: &Print) -> Result<()> {
 }
 
 fn show_trace(args: &TraceArgs) -> Result<()> {
+    let packet = args.packet().map_err(anyhow::Error::msg)?;
     preflight::check_capabilities()?;
     let config = load(&args.print.config)?;
     let maps = Maps::open(&config.pin_path)?;
-    let trace = trace::trace(&maps, &names_of(&config), args.packet(), config.vxlan_port)?;
+    let trace = trace::trace(&maps, &names_of(&config), packet, config.vxlan_port)?;
     show(args.print.output, &trace, || trace::as_text(&trace))
 }
 

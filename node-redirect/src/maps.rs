@@ -10,6 +10,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::abi;
 use crate::counters::{EVENTS, Reason};
+use crate::prefixes::Prefixes;
 
 /// What a key or value of a map must be: bytes, and nothing but.
 pub trait Bytes: FromBytes + IntoBytes + Immutable + Copy {}
@@ -26,7 +27,7 @@ pub struct Table<K, V> {
 const WRITE_BATCH: usize = 4096;
 
 impl<K: Bytes, V: Bytes> Table<K, V> {
-    fn open(pin_path: &Path, name: &'static str) -> Result<Self> {
+    pub(crate) fn open(pin_path: &Path, name: &'static str) -> Result<Self> {
         let path = pin_path.join(name);
         let handle = MapHandle::from_pinned_path(&path)
             .with_context(|| format!("cannot open the map {}", path.display()))?;
@@ -136,9 +137,9 @@ impl<K: Bytes + Ord> PerCpu<K> {
 pub struct Maps {
     pub settings: Table<u32, abi::Settings>,
     pub endpoints: Table<abi::Address, abi::Endpoint>,
-    pub destinations: Table<abi::DestinationKey, u32>,
+    pub destinations: Prefixes<abi::DestinationKey, abi::DestinationKey6>,
     pub policies: Table<u32, abi::Policy>,
-    pub exempt: Table<abi::PrefixKey, u32>,
+    pub exempt: Prefixes<abi::PrefixKey, abi::PrefixKey6>,
     pub vteps: Table<abi::Address, u32>,
     pub flows: Table<abi::FlowKey, abi::Flow>,
     reasons: PerCpu<u32>,
@@ -158,9 +159,9 @@ impl Maps {
         let maps = Self {
             settings: Table::open(pin_path, "settings")?,
             endpoints: Table::open(pin_path, "endpoints")?,
-            destinations: Table::open(pin_path, "destinations")?,
+            destinations: Prefixes::open(pin_path, "destinations", "destinations6")?,
             policies: Table::open(pin_path, "policies")?,
-            exempt: Table::open(pin_path, "exempt")?,
+            exempt: Prefixes::open(pin_path, "exempt", "exempt6")?,
             vteps: Table::open(pin_path, "vteps")?,
             flows: Table::open(pin_path, "flows")?,
             reasons: PerCpu::open(pin_path, "reasons")?,

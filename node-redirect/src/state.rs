@@ -1,7 +1,7 @@
 //! What the agent knows and the API serves.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use policy::{NodePolicy, PolicySet};
@@ -30,7 +30,7 @@ pub struct Shared {
 pub struct Status {
     pub ready: bool,
     pub node: String,
-    pub vtep: Option<Ipv4Addr>,
+    pub vtep: Option<IpAddr>,
     pub hook: String,
     pub interfaces: Vec<String>,
     /// Why the policy files' content is not what the maps hold; the set before is in force.

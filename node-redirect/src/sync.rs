@@ -8,11 +8,11 @@
 //! A set whose destinations are the same keeps its id, so a small change writes little.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use tracing::{info, warn};
 
 use crate::abi;
@@ -23,15 +23,15 @@ use crate::tcx::wait_for_running_programs;
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Plan {
     add_policies: Vec<(u32, abi::Policy)>,
-    add_vteps: Vec<(Ipv4Addr, u32)>,
-    add_exempt: Vec<Ipv4Net>,
+    add_vteps: Vec<(IpAddr, u32)>,
+    add_exempt: Vec<IpNet>,
     add_sets: Vec<(u32, Set)>,
-    flip: Vec<(Ipv4Addr, u32)>,
-    unselect: Vec<Ipv4Addr>,
+    flip: Vec<(IpAddr, u32)>,
+    unselect: Vec<IpAddr>,
     drop_sets: Vec<(u32, Set)>,
     drop_policies: Vec<u32>,
-    drop_vteps: Vec<Ipv4Addr>,
-    drop_exempt: Vec<Ipv4Net>,
+    drop_vteps: Vec<IpAddr>,
+    drop_exempt: Vec<IpNet>,
 }
 
 /// `wanted` numbers its sets as it likes; the result is `wanted` with the ids that the plan gives them.
@@ -93,23 +93,23 @@ impl Plan {
 
     /// Refused before anything is written: old and new set must fit side by side.
     fn check_room(&self, maps: &Maps, current: &Tables) -> Result<()> {
-        let destinations =
-            |sets: &mut dyn Iterator<Item = &Set>| sets.map(BTreeMap::len).sum::<usize>();
-        let held = destinations(&mut current.sets.values());
-        let new = destinations(&mut self.add_sets.iter().map(|(_, set)| set));
+        let [room4, room6] = maps.destinations.capacities();
+        let [exempt4, exempt6] = maps.exempt.capacities();
+        let sets = || current.sets.values().chain(self.add_sets.iter().map(|(_, set)| set));
+        let destinations = |v6: bool| sets().flat_map(BTreeMap::keys).filter(of_family(v6)).count();
+        let exempt =
+            |v6: bool| current.exempt.iter().chain(&self.add_exempt).filter(of_family(v6)).count();
         for (what, entries, capacity) in [
-            ("destinations", held + new, maps.destinations.capacity()),
+            ("IPv4 destinations", destinations(false), room4),
+            ("IPv6 destinations", destinations(true), room6),
             (
                 "policies",
                 current.policies.len() + self.add_policies.len(),
                 maps.policies.capacity(),
             ),
             ("pods", current.endpoints.len() + self.flip.len(), maps.endpoints.capacity()),
-            (
-                "exempt prefixes",
-                current.exempt.len() + self.add_exempt.len(),
-                maps.exempt.capacity(),
-            ),
+            ("exempt IPv4 prefixes", exempt(false), exempt4),
+            ("exempt IPv6 prefixes", exempt(true), exempt6),
             ("tunnel addresses", current.vteps.len() + self.add_vteps.len(), maps.vteps.capacity()),
         ] {
             ensure!(
@@ -142,23 +142,21 @@ impl Plan {
 
     fn write_beside(&self, maps: &Maps) -> Result<()> {
         maps.policies.set_many(&self.add_policies)?;
-        maps.vteps.set_many(&octets(&self.add_vteps, |role| role))?;
-        let exempt: Vec<_> = self.add_exempt.iter().map(|&p| (abi::PrefixKey::new(p), 1)).collect();
+        maps.vteps.set_many(&keyed(&self.add_vteps, |role| role))?;
+        let exempt: Vec<_> = self.add_exempt.iter().map(|&prefix| ((), prefix, 1)).collect();
         maps.exempt.set_many(&exempt)?;
         for (id, set) in &self.add_sets {
-            let entries: Vec<_> = set
-                .iter()
-                .map(|(&p, &action)| (abi::DestinationKey::new(*id, p), action))
-                .collect();
+            let entries: Vec<_> =
+                set.iter().map(|(&prefix, &action)| (*id, prefix, action)).collect();
             maps.destinations.set_many(&entries)?;
         }
         Ok(())
     }
 
     fn flip(&self, maps: &Maps) -> Result<()> {
-        maps.endpoints.set_many(&octets(&self.flip, |set_id| abi::Endpoint { set_id }))?;
+        maps.endpoints.set_many(&keyed(&self.flip, |set_id| abi::Endpoint { set_id }))?;
         for pod in &self.unselect {
-            maps.endpoints.remove(&pod.octets())?;
+            maps.endpoints.remove(&abi::address(*pod))?;
         }
         Ok(())
     }
@@ -166,24 +164,28 @@ impl Plan {
     fn drop_stale(&self, maps: &Maps) -> Result<()> {
         for (id, set) in &self.drop_sets {
             for &prefix in set.keys() {
-                maps.destinations.remove(&abi::DestinationKey::new(*id, prefix))?;
+                maps.destinations.remove(*id, prefix)?;
             }
         }
         for id in &self.drop_policies {
             maps.policies.remove(id)?;
         }
         for address in &self.drop_vteps {
-            maps.vteps.remove(&address.octets())?;
+            maps.vteps.remove(&abi::address(*address))?;
         }
         for &prefix in &self.drop_exempt {
-            maps.exempt.remove(&abi::PrefixKey::new(prefix))?;
+            maps.exempt.remove((), prefix)?;
         }
         Ok(())
     }
 }
 
-fn octets<V: Copy, W>(entries: &[(Ipv4Addr, V)], value: impl Fn(V) -> W) -> Vec<(abi::Address, W)> {
-    entries.iter().map(|(address, v)| (address.octets(), value(*v))).collect()
+fn of_family<'a>(v6: bool) -> impl Fn(&&'a IpNet) -> bool {
+    move |prefix| prefix.addr().is_ipv6() == v6
+}
+
+fn keyed<V: Copy, W>(entries: &[(IpAddr, V)], value: impl Fn(V) -> W) -> Vec<(abi::Address, W)> {
+    entries.iter().map(|(address, v)| (abi::address(*address), value(*v))).collect()
 }
 
 /// Every flow that the pod opened is decided anew with its next packet.
@@ -204,9 +206,9 @@ fn wait_for_readers() {
 
 /// Sums of pods and policies that are no more.
 pub fn forget_stale_traffic(maps: &Maps, tables: &Tables) -> Result<()> {
-    let mut policies_of: BTreeMap<Ipv4Addr, BTreeSet<u32>> = BTreeMap::new();
+    let mut policies_of: BTreeMap<IpAddr, BTreeSet<u32>> = BTreeMap::new();
     for key in maps.traffic()?.into_keys() {
-        let pod = Ipv4Addr::from(key.pod);
+        let pod = abi::ip(key.pod);
         let current = policies_of.entry(pod).or_insert_with(|| tables.policies_of(pod));
         if !current.contains(&key.policy_id) {
             maps.forget_traffic(&key)?;
@@ -219,7 +221,7 @@ pub fn forget_stale_traffic(maps: &Maps, tables: &Tables) -> Result<()> {
 mod tests {
     use super::*;
 
-    fn net(text: &str) -> Ipv4Net {
+    fn net(text: &str) -> IpNet {
         text.parse().unwrap()
     }
 
@@ -284,7 +286,7 @@ mod tests {
     fn a_pod_that_no_policy_selects_any_more_is_removed() {
         let current = tables(&[(1, 1)], &[(1, &[("0.0.0.0/0", 5)])]);
         let (plan, _) = plan(&current, &Tables::default());
-        assert_eq!(plan.unselect, [Ipv4Addr::new(10, 0, 0, 1)]);
+        assert_eq!(plan.unselect, [IpAddr::from([10, 0, 0, 1])]);
         assert_eq!(plan.drop_sets.len(), 1);
     }
 }

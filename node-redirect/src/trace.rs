@@ -1,10 +1,10 @@
 //! `node-redirect trace`: what would happen to a packet, step by step in the order of `from_pod`, from the maps as they are. It changes nothing
 //! and counts nothing.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use anyhow::Result;
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use serde::Serialize;
 
 use crate::abi::{self, FlowKey};
@@ -15,8 +15,8 @@ use crate::tables::Tables;
 
 #[derive(Debug, Clone, Copy)]
 pub struct Packet {
-    pub src: Ipv4Addr,
-    pub dst: Ipv4Addr,
+    pub src: IpAddr,
+    pub dst: IpAddr,
     pub protocol: u8,
     pub sport: u16,
     pub dport: u16,
@@ -31,7 +31,7 @@ pub struct Trace {
     pub meaning: &'static str,
     #[serde(rename = "policyID")]
     pub policy_id: Option<u32>,
-    pub gateway: Option<Ipv4Addr>,
+    pub gateway: Option<IpAddr>,
 }
 
 #[derive(Debug, Serialize)]
@@ -47,7 +47,7 @@ struct Tracer<'a> {
     vxlan_port: u16,
     steps: Vec<Step>,
     policy_id: Option<u32>,
-    gateway: Option<Ipv4Addr>,
+    gateway: Option<IpAddr>,
 }
 
 pub fn trace(maps: &Maps, names: &Names, packet: Packet, vxlan_port: u16) -> Result<Trace> {
@@ -87,14 +87,15 @@ impl Tracer<'_> {
         if self.packet.protocol != abi::PROTOCOL_UDP || self.packet.dport != self.vxlan_port {
             return Ok(false);
         }
-        let role = self.maps.vteps.get(&self.packet.dst.octets())?;
+        let role = self.maps.vteps.get(&abi::address(self.packet.dst))?;
         let answer = match role {
             Some(abi::VTEP_GATEWAY) => "to a gateway's tunnel address",
             Some(_) => "to a node's address",
+            None if is_heard_by_any_node(self.packet.dst) => "to an address that every node hears",
             None => "no: the destination is no gateway and no node",
         };
         self.say("VXLAN from a pod", answer.to_owned());
-        Ok(role.is_some())
+        Ok(role.is_some() || is_heard_by_any_node(self.packet.dst))
     }
 
     /// A known flow is not looked up again, unless the policy set has changed since.
@@ -116,18 +117,18 @@ impl Tracer<'_> {
             return Ok(Reason::from_index(flow.reason.into()));
         }
         self.policy_id = Some(flow.policy_id);
-        self.gateway = Some(flow.gateway.into());
+        self.gateway = Some(abi::ip(flow.gateway));
         let answer = format!(
             "yes, {} by gateway {}",
             self.policy_name(flow.policy_id),
-            Ipv4Addr::from(flow.gateway)
+            abi::ip(flow.gateway)
         );
         self.say("known flow", answer);
         Ok(Some(Reason::Redirected))
     }
 
     fn decide(&mut self) -> Result<Reason> {
-        let Some(endpoint) = self.maps.endpoints.get(&self.packet.src.octets())? else {
+        let Some(endpoint) = self.maps.endpoints.get(&abi::address(self.packet.src))? else {
             self.say("policies of the pod", format!("none select {}", self.packet.src));
             return Ok(Reason::NotSelected);
         };
@@ -175,12 +176,12 @@ impl Tracer<'_> {
     fn flow_key(&self) -> FlowKey {
         let ports = match self.packet.protocol {
             // The program's ICMP_OPENED_BY_POD.
-            abi::PROTOCOL_ICMP => (self.packet.sport, 0),
+            abi::PROTOCOL_ICMP | abi::PROTOCOL_ICMPV6 => (self.packet.sport, 0),
             _ => (self.packet.sport, self.packet.dport),
         };
         FlowKey {
-            pod: self.packet.src.octets(),
-            remote: self.packet.dst.octets(),
+            pod: abi::address(self.packet.src),
+            remote: abi::address(self.packet.dst),
             pod_port: ports.0.to_be_bytes(),
             remote_port: ports.1.to_be_bytes(),
             protocol: self.packet.protocol,
@@ -200,8 +201,16 @@ impl Tracer<'_> {
     }
 }
 
-fn longest(prefixes: &mut dyn Iterator<Item = Ipv4Net>, address: Ipv4Addr) -> Option<Ipv4Net> {
-    prefixes.filter(|prefix| prefix.contains(&address)).max_by_key(Ipv4Net::prefix_len)
+/// Twin of the function in `bpf/address.h`.
+fn is_heard_by_any_node(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_multicast() || address.is_broadcast(),
+        IpAddr::V6(address) => address.is_multicast() || address.is_unicast_link_local(),
+    }
+}
+
+fn longest(prefixes: &mut dyn Iterator<Item = IpNet>, address: IpAddr) -> Option<IpNet> {
+    prefixes.filter(|prefix| prefix.contains(&address)).max_by_key(IpNet::prefix_len)
 }
 
 pub fn as_text(trace: &Trace) -> String {

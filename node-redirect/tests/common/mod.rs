@@ -21,7 +21,7 @@ pub fn in_private_namespaces(body: impl FnOnce()) {
     let status = Command::new("unshare")
         .args(["--mount", "--net", "--pid", "--fork", "--mount-proc", "--kill-child", "--"])
         .arg(std::env::current_exe().unwrap())
-        .args(["--exact", &test, "--nocapture", "--test-threads=1"])
+        .args(["--exact", &test, "--include-ignored", "--nocapture", "--test-threads=1"])
         .env(INSIDE, "1")
         .status()
         .expect("unshare of util-linux");

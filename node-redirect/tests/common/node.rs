@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::net::{TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -54,6 +54,45 @@ metadata: {name: gone, namespace: shop, labels: {app: payments}}
 spec: {ips: [10.244.1.99], node: node1}
 ";
 
+/// Which addresses the tunnel is between.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Underlay {
+    V4,
+    V6,
+}
+
+impl Underlay {
+    pub fn node(self) -> &'static str {
+        if self == Self::V4 { "192.0.2.1" } else { "2001:db8:1::1" }
+    }
+
+    pub fn gateway(self) -> &'static str {
+        if self == Self::V4 { "192.0.2.10" } else { "2001:db8:1::10" }
+    }
+
+    /// On the underlay, and no gateway.
+    pub fn stranger(self) -> &'static str {
+        if self == Self::V4 { "192.0.2.66" } else { "2001:db8:1::66" }
+    }
+
+    pub fn tunnel_mtu(self) -> usize {
+        if self == Self::V4 { 1450 } else { 1430 }
+    }
+
+    /// [`DOCUMENTS`] for pods with addresses of both families: all but 8.8.0.0/16 and 2001:db8:8::/48.
+    pub fn documents(self) -> String {
+        DOCUMENTS
+            .replace("[0.0.0.0/0]", "[0.0.0.0/0, '::/0']")
+            .replace("[8.8.0.0/16]", "[8.8.0.0/16, '2001:db8:8::/48']")
+            .replace("[203.0.113.16]", "[203.0.113.16, '2001:db8:113::10']")
+            .replace("[10.244.1.0/24]", "[10.244.1.0/24, 'fd00:244:1::/64']")
+            .replace("[10.244.1.10]", "[10.244.1.10, 'fd00:244:1::10']")
+            .replace("[10.244.1.99]", "[10.244.1.99, 'fd00:244:1::99']")
+            .replace("192.0.2.10}", &format!("'{}'}}", self.gateway()))
+            .replace("192.0.2.1,", &format!("'{}',", self.node()))
+    }
+}
+
 #[derive(Debug)]
 pub struct Node {
     agent: Option<Child>,
@@ -64,6 +103,8 @@ impl Node {
         for command in [
             "sysctl -qw net.ipv4.ip_forward=1",
             "ip netns add pod",
+            // What a pod says of IPv6 by itself would be counted.
+            "ip netns exec pod sysctl -qw net.ipv6.conf.default.disable_ipv6=1",
             "ip netns add gateway",
             "ip link add vethpod type veth peer name eth0 netns pod",
             "ip link add uplink type veth peer name eth0 netns gateway",
@@ -86,6 +127,28 @@ impl Node {
         fs::write(POLICY, DOCUMENTS).unwrap();
         write_config(&format!("hook = '{hook}'"), "");
         Self { agent: None }
+    }
+
+    /// The pod, the node and the gateway have addresses of both families; the tunnel is of one.
+    pub fn dual(hook: &str, underlay: Underlay) -> Self {
+        let node = Self::new(hook);
+        for command in [
+            "sysctl -qw net.ipv6.conf.all.forwarding=1",
+            "ip addr add 2001:db8:1::1/64 dev uplink nodad",
+            "ip -n gateway addr add 2001:db8:1::10/64 dev eth0 nodad",
+            "ip -n gateway addr add 2001:db8:1::66/64 dev eth0 nodad",
+            "ip route add default via 2001:db8:1::10",
+            "ip addr add fd00:244:1::1/128 dev vethpod nodad",
+            "ip route add fd00:244:1::10/128 dev vethpod",
+            "ip netns exec pod sysctl -qw net.ipv6.conf.eth0.disable_ipv6=0",
+            "ip -n pod addr add fd00:244:1::10/64 dev eth0 nodad",
+            "ip -n pod route add default via fd00:244:1::1",
+        ] {
+            sh(command);
+        }
+        fs::write(POLICY, underlay.documents()).unwrap();
+        write_config_at(underlay.node(), &format!("hook = '{hook}'"), "");
+        node
     }
 
     pub fn start(&mut self) {
@@ -124,8 +187,12 @@ impl Drop for Node {
 }
 
 pub fn write_config(attach: &str, more: &str) {
+    write_config_at("192.0.2.1", attach, more);
+}
+
+pub fn write_config_at(vtep: &str, attach: &str, more: &str) {
     let text = format!(
-        "[node]\nname = 'node1'\nvtep = '192.0.2.1'\n[attach]\ninterfaces = ['veth*']\n{attach}\n\
+        "[node]\nname = 'node1'\nvtep = '{vtep}'\n[attach]\ninterfaces = ['veth*']\n{attach}\n\
          [policy]\nfiles = ['{POLICY}']\n{more}"
     );
     fs::write(CONFIG, text).unwrap();
@@ -193,6 +260,10 @@ pub fn inside<T: Send + 'static>(namespace: &str, body: impl FnOnce() -> T + Sen
 }
 
 pub fn udp_socket(namespace: &str, local: &'static str) -> UdpSocket {
+    udp_socket_at(namespace, local.parse().unwrap())
+}
+
+pub fn udp_socket_at(namespace: &str, local: SocketAddr) -> UdpSocket {
     let socket = inside(namespace, move || UdpSocket::bind(local).unwrap());
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     socket

@@ -164,7 +164,10 @@ pub fn drops_truncated_headers(hook: &str) {
     let mut node = Node::new(hook);
     node.start();
     let whole = frame::tcp(POD, WORLD, 4000, 80, frame::SYN).frame();
-    let frames: Vec<Vec<u8>> = (ETHERNET..whole.len()).map(|cut| whole[..cut].to_vec()).collect();
+    let mut frames: Vec<Vec<u8>> =
+        (ETHERNET..whole.len()).map(|cut| whole[..cut].to_vec()).collect();
+    let ipv6 = frame::udp("fd00:244:1::10", "2001:db8:100::10", 4000, 53).frame();
+    frames.extend((ETHERNET..ETHERNET + 40).map(|cut| ipv6[..cut].to_vec()));
     send_frames("pod", "eth0", &frames);
     wait_for_count(Reason::Malformed, frames.len() as u64);
 

@@ -6,6 +6,7 @@ mod common;
 
 mod agent;
 mod datapath;
+mod dual;
 mod start;
 mod view;
 
@@ -37,4 +38,13 @@ for_both_hooks! {
     datapath::carries_bulk_tcp
     datapath::no_packet_slips_through_a_reload
     datapath::leaves_inbound_flows_alone
+    dual::redirects_and_returns_over_ipv4
+    dual::redirects_and_returns_over_ipv6
+    dual::refuses_what_is_no_return_over_ipv4
+    dual::refuses_what_is_no_return_over_ipv6
+    dual::drops_forged_tunnels_from_ipv6_pods
+    dual::carries_bulk_tcp_over_ipv4
+    dual::carries_bulk_tcp_over_ipv6
+    dual::leaves_inbound_flows_and_neighbor_discovery_alone
+    dual::is_taken_over_and_cleaned_up_over_ipv6
 }

@@ -7,6 +7,8 @@
 mod common;
 
 mod bench;
+mod cost;
 mod flow_table;
+mod ipv6;
 mod policies;
 mod verdicts;

@@ -1,7 +1,7 @@
 //! What a change of the policy set does to flows, and which gateway they go to.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use node_redirect::abi::{self};
 use node_redirect::counters::Reason;
@@ -21,14 +21,14 @@ fn a_flow_stays_on_its_gateway_and_each_pod_has_its_own() {
             let mut tables = tables();
             tables.policies.insert(POLICY, policy(gateways, abi::FAILURE_CLOSED));
             for last in 20..120 {
-                tables.endpoints.insert(Ipv4Addr::new(10, 244, 1, last), 1);
+                tables.endpoints.insert([10, 244, 1, last].into(), 1);
             }
             tables
         };
         bench.apply(&with(&gateways));
         let send = |bench: &Bench, pod: &str| {
             bench.pod_sends(&udp(pod, WORLD, 4000, 53));
-            Ipv4Addr::from(bench.flow(&key(pod, WORLD, UDP, 4000, 53)).unwrap().gateway)
+            abi::ip(bench.flow(&key(pod, WORLD, UDP, 4000, 53)).unwrap().gateway)
         };
         let pods: Vec<String> = (20..120).map(|last| format!("10.244.1.{last}")).collect();
         let mut chosen = BTreeMap::new();
@@ -41,10 +41,10 @@ fn a_flow_stays_on_its_gateway_and_each_pod_has_its_own() {
         }
         assert_eq!(chosen.len(), 4, "all gateways are in use: {chosen:?}");
 
-        let before: Vec<Ipv4Addr> = pods.iter().map(|pod| send(&bench, pod)).collect();
+        let before: Vec<IpAddr> = pods.iter().map(|pod| send(&bench, pod)).collect();
         let more = [&gateways[..], &["192.0.2.14", "192.0.2.15"]].concat();
         bench.apply(&with(&more));
-        let after: Vec<Ipv4Addr> = pods.iter().map(|pod| send(&bench, pod)).collect();
+        let after: Vec<IpAddr> = pods.iter().map(|pod| send(&bench, pod)).collect();
         assert_eq!(before, after, "more gateways move no live flow");
 
         bench.apply(&with(&gateways[1..]));
@@ -67,7 +67,7 @@ fn a_draining_gateway_keeps_its_flows_and_takes_no_new_ones() {
         let open = udp(POD, WORLD, 4000, 53);
         assert_eq!(bench.pod_sends(&open).0, Redirect);
         let mut draining = tables();
-        draining.policies.get_mut(&POLICY).unwrap().accepting = 0;
+        draining.policies.get_mut(&POLICY).unwrap().accepting = [0; 2];
         bench.apply(&draining);
         assert_eq!(bench.pod_sends(&open), (Redirect, Some(Reason::Redirected)), "the old flow");
         let new = udp(POD, WORLD, 4001, 53);
@@ -105,6 +105,6 @@ fn another_policy_takes_a_flow_over() {
         bench.apply(&other);
         assert_eq!(bench.pod_sends(&connection).0, Redirect);
         let flow = bench.flow(&key(POD, WORLD, TCP, 4000, 80)).unwrap();
-        assert_eq!((flow.policy_id, flow.gateway), (9, [192, 0, 2, 11]));
+        assert_eq!((flow.policy_id, flow.gateway), (9, abi::address(address("192.0.2.11"))));
     });
 }
