@@ -161,8 +161,8 @@ fn claims_of_our_addresses_are_counted_and_not_believed() {
 fn next_hops_are_resolved_and_the_first_packets_leave_in_order() {
     let on_link = STRANGER.0;
     for (remote, asked_for, source) in [(REMOTE, ROUTER, EXTERNAL), (on_link, on_link, EXTERNAL)] {
-        let mut bench = dual();
-        bench.arp = false;
+        let mut bench = Bench::with(Setup { arp: false, ..Setup::both() });
+        bench.take(Side::External);
         for payload in 0..16 {
             let packet = udp((Ipv6Addr::POD, 4000), (remote, 53), 64, &[payload]);
             bench.io.receive(Side::Tunnel, &tunnelled(NODE, POLICY, &packet));
@@ -187,8 +187,9 @@ fn next_hops_are_resolved_and_the_first_packets_leave_in_order() {
 #[test]
 fn a_link_local_router_is_asked_from_our_link_local_address() {
     let router = link_local(ROUTER_MAC);
-    let mut bench = Bench::with(Setup { external_gateways: vec![router.into()], ..Setup::both() });
-    bench.arp = false;
+    let external_gateways = vec![router.into()];
+    let mut bench = Bench::with(Setup { arp: false, external_gateways, ..Setup::both() });
+    bench.take(Side::External);
     let packet = udp((Ipv6Addr::POD, 4000), (REMOTE, 53), 64, b"x");
     let asked = bench.pod_sends(&tunnelled(NODE, POLICY, &packet));
     let question = Nd::question((link_local(EXTERNAL_MAC), EXTERNAL_MAC), router);

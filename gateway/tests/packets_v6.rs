@@ -369,10 +369,10 @@ fn no_time_exceeded_about_multicast() {
 
 fn vlan_tags<F: Family, U: Family>() {
     let setup = if U::HEADER == 20 { &["192.0.2.10/24"] } else { &["2001:db8:2::10/64"] };
-    let mut bench = Bench::with(Setup { external_vlan: 300, ..Setup::dual(setup) });
+    let mut bench = Bench::with(Setup { external_vlan: 300, arp: false, ..Setup::dual(setup) });
+    // Nobody has answered so far.
+    bench.take(Side::External);
     let tagged = |frame: Vec<u8>| [&frame[..12], &[0x81, 0x00, 0x01, 0x2c], &frame[12..]].concat();
-    // The neighbour is not known before it answers with the tag.
-    bench.arp = false;
     let inner = udp((F::POD, 4000), (F::REMOTE, 53), 64, b"x");
     let asked = bench.pod_sends(&tunnelled_over(U::NODE, POLICY, &inner));
     assert_eq!((asked.len(), &asked[0][12..16]), (1, &[0x81, 0x00, 0x01, 0x2c][..]));

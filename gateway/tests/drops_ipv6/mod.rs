@@ -44,6 +44,7 @@ fn nd(description: &'static str, reason: R, change: impl FnOnce(&mut Nd)) -> Cas
 #[rustfmt::skip]
 pub(super) fn cases() -> Vec<Case> {
     let group: Ipv6Addr = "ff02::fb".parse().unwrap();
+    let silent = || Setup { arp: false, ..Setup::both() };
     let only_v6 = || Setup::dual(&["2001:db8:2::10/64"]);
     let hop_by_hop = [17, 9, 1, 4, 0, 0, 0, 0];
     let vtep4 = |source: Ipv4Addr| tunnelled(source, POLICY, &good());
@@ -144,8 +145,7 @@ pub(super) fn cases() -> Vec<Case> {
         scene("no router", R::NoNextHop, External, Setup { external_gateways: vec![super::ROUTER.into()], ..Setup::both() }, |b| {
             b.io.receive(Tunnel, &tunnelled(super::NODE, POLICY, &good()));
         }),
-        scene("the 17th packet to an unknown neighbour", R::NeighbourQueueFull, External, Setup::both(), |b| {
-            b.arp = false;
+        scene("the 17th packet to an unknown neighbour", R::NeighbourQueueFull, External, silent(), |b| {
             for sport in 1..=17 {
                 b.io.receive(Tunnel, &tunnelled(super::NODE, POLICY, &udp((POD, sport), (REMOTE, 53), 64, b"")));
             }
@@ -156,8 +156,8 @@ pub(super) fn cases() -> Vec<Case> {
             b.io.receive(External, &from_router(&udp((REMOTE, 53), (EGRESS, l4_port), 64, b"")));
             (0..5).for_each(|_| b.advance(1000));
         }),
-        scene("a reload while waiting for the router", R::PolicyChanged, External, Setup::both(), |b| {
-            b.arp = false;
+        scene("a reload while waiting for the router", R::PolicyChanged, External, silent(), |b| {
+            b.take(External);
             let asked = b.pod_sends(&tunnelled(super::NODE, POLICY, &good()));
             b.publish(dual_policies(2));
             b.io.receive(External, &NdSeen::of(&asked[0]).unwrap().answer(ROUTER_MAC));
