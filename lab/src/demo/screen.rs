@@ -53,7 +53,7 @@ impl Screen {
     }
 
     fn row(&self, [flow, pod, protocol, destination, expected, seen]: [String; 6]) {
-        println!("  {flow:>4}  {pod:<6}  {protocol:<8}  {destination:<14}  {expected:<14}  {seen}");
+        println!("  {flow:>4}  {pod:<6}  {protocol:<8}  {destination:<16}  {expected:<16}  {seen}");
     }
 }
 
