@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use policy::{Action, Format};
 use serde::Deserialize;
 
@@ -201,10 +201,13 @@ impl Lab {
         let url = format!("{api}/readyz");
         let ready = until(&format!("{daemon} is ready"), PATIENCE, || {
             let running = self.daemons.get_mut(daemon).map(Daemon::is_running);
-            ensure!(running.transpose()? == Some(true), "it has ended");
-            self.namespaces.host(host)?.run(&["curl", "-sSf", "-m", "2", &url])
+            if running.transpose()? != Some(true) {
+                // it will not come back: no reason to wait
+                return Ok(Err(anyhow!("{daemon} has ended")));
+            }
+            self.namespaces.host(host)?.run(&["curl", "-sSf", "-m", "2", &url]).map(Ok)
         });
-        match ready {
+        match ready.and_then(|ready| ready) {
             Ok(_) => Ok(()),
             Err(error) => bail!("{error:#}\n{}", self.logs()),
         }

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::echo::HTTP_PORT;
 use crate::echo::seen::{Protocol, Sighting};
@@ -13,6 +14,10 @@ use crate::namespaces::lab_program;
 use crate::site::Site;
 use crate::stack::{Lab, egress_ips};
 use crate::topology::Pod;
+use crate::wait::until;
+
+/// How long the echo server may take to note what it saw, on a busy machine.
+const NOTING: Duration = Duration::from_secs(2);
 
 /// One flow that a pod opened.
 #[derive(Clone, Debug)]
@@ -163,8 +168,17 @@ impl Traffic {
 
     /// Every flow so far with what the world saw of it.
     pub fn judge(&self, lab: &Lab) -> Result<Vec<Judged>> {
-        let seen = lab.seen().context("asking the world")?;
-        Ok(self.flows.iter().map(|flow| self.judge_one(flow, &seen)).collect())
+        let mut judged = Vec::new();
+        // the kernel may answer a ping before the echo server has read its copy; what never comes, the judgement tells
+        let _ = until("the world has seen what it answered", NOTING, || {
+            let seen = lab.seen().context("asking the world")?;
+            judged = self.flows.iter().map(|flow| self.judge_one(flow, &seen)).collect();
+            let missing = judged.iter().any(|judged| judged.answered && judged.sources.is_empty());
+            ensure!(!missing, "it has not");
+            Ok(())
+        });
+        ensure!(judged.len() == self.flows.len(), "the world does not say what it saw");
+        Ok(judged)
     }
 
     fn judge_one(&self, flow: &Flow, seen: &[Sighting]) -> Judged {

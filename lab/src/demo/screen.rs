@@ -1,4 +1,4 @@
-//! How the demo looks: numbered steps, the commands as typed, their output indented. Nothing is wider than 100 columns.
+//! How the demo looks: numbered steps, the commands as typed, their output indented. Nothing that it lays out itself is wider than 100 columns.
 
 use crate::traffic::Judged;
 
