@@ -40,6 +40,12 @@ static __always_inline void map_v4(struct address *address, __be32 v4)
 	*address = (struct address){ { 0, 0, bpf_htonl(0xffff), v4 } };
 }
 
+/* RFC 4291 section 2.5.5.2: never on the wire. Here it would pass for IPv4. */
+static __always_inline bool is_mapped(const struct address *address)
+{
+	return !(address->words[0] | address->words[1]) && address->words[2] == bpf_htonl(0xffff);
+}
+
 static __always_inline bool same(const struct address *a, const struct address *b)
 {
 	return a->words[0] == b->words[0] && a->words[1] == b->words[1] && a->words[2] == b->words[2] &&
@@ -117,6 +123,8 @@ static __always_inline bool read_v6(struct __sk_buff *skb, __u32 offset, struct 
 		return false;
 	__builtin_memcpy(&packet->source, &ip.saddr, sizeof(packet->source));
 	__builtin_memcpy(&packet->destination, &ip.daddr, sizeof(packet->destination));
+	if (is_mapped(&packet->source) || is_mapped(&packet->destination))
+		return false;
 	packet->version = 6;
 	packet->l4 = offset + sizeof(ip);
 	packet->protocol = ip.nexthdr;
@@ -128,7 +136,7 @@ static __always_inline bool read_v6(struct __sk_buff *skb, __u32 offset, struct 
 	return true;
 }
 
-/* False: not an IP packet, or not all of its header. */
+/* False: not an IP packet, not all of its header, or addresses that cannot be. */
 static __always_inline bool read_packet(struct __sk_buff *skb, __be16 ether_type, __u32 offset, struct packet *packet)
 {
 	switch (ether_type) {

@@ -7,9 +7,8 @@ use std::collections::BTreeSet;
 use anyhow::{Context, Result};
 use common::{
     CRAWLER_IP, Conversation, PAYMENTS_IP, apply_at_nodes, both_policies, crawler, open_all,
-    payments, product, product_at, require_right,
+    payments, product, product_at, require_right, transfer,
 };
-use lab::echo::http::blob_sha256;
 use lab::echo::seen::Protocol;
 use lab::oracle::Class;
 use lab::probe::{self, TIMEOUT};
@@ -18,7 +17,7 @@ use lab::stack::Lab;
 use lab::topology::{
     GATEWAY_EXTERNAL, GATEWAY_TUNNEL, POD_A, POD_B, POD_C, POD_D, Pod, WORLD, WORLD_EXCLUDED,
 };
-use lab::traffic::{Expected, Traffic, url};
+use lab::traffic::{Expected, Traffic};
 
 /// TCP, UDP and ICMP of two policies on two nodes, of a pod without policy, and to a destination that one policy excludes.
 fn the_whole_scenario(hook: &str) -> Result<()> {
@@ -115,6 +114,8 @@ fn many_conversations_at_once_are_not_mixed_up() -> Result<()> {
         assert!(sources.iter().all(|source| address.both().contains(&source.ip())), "{sources:?}");
         all.extend(sources);
     }
+    // to one remote endpoint, so none of them shares an l4_port
+    assert_eq!(all.len(), 3 * EACH * INNER.len());
     let report = lab.report()?;
     report.require_clean()?;
     assert_eq!(report.count(Class::EgressIp), (3 * EACH * ROUNDS * INNER.len()) as u64, "{report}");
@@ -123,19 +124,8 @@ fn many_conversations_at_once_are_not_mixed_up() -> Result<()> {
 
 #[test]
 fn twenty_megabytes_arrive_unchanged_in_both_directions() -> Result<()> {
-    const BYTES: u64 = 20_000_000;
     let lab = product(&both_policies())?;
-    let pod = lab.host(POD_A.name)?;
-    let expected = blob_sha256(BYTES);
-    for family in INNER {
-        let url = format!("{}/blob", url(WORLD.of(*family)));
-        let get = format!("{url}?bytes={BYTES}");
-        pod.run(&["curl", "-sSf", "-m", "60", "-o", "/run/blob", &get])?;
-        let received = pod.run(&["sha256sum", "/run/blob"])?;
-        assert!(received.starts_with(&expected), "{family}: {received}");
-        let answer = pod.run(&["curl", "-sSf", "-m", "60", "-T", "/run/blob", &url])?;
-        assert!(answer.contains(&expected), "{family}: {answer}");
-    }
+    transfer(&lab, POD_A, 20_000_000)?;
     lab.report()?.require_clean()
 }
 

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use anyhow::{Context, Result};
 use common::{
     BOTH, Conversation, apply_at_nodes, crawler, open_all, payments, product_at, require_right,
-    require_silence, say_all,
+    require_silence, say_all, transfer,
 };
 use lab::family::Family::{V4, V6};
 use lab::oracle::Class;
@@ -50,6 +50,8 @@ fn a_day_at(site: Site) -> Result<()> {
     let mut lab = product_at(site, "auto", &policies)?;
     let mut traffic = Traffic::default();
     pods_leave_as_their_egress_ip(&lab, &mut traffic).context("in the morning")?;
+    // segments as large as the tunnel takes
+    transfer(&lab, POD_C, 1_000_000)?;
 
     let mut flows = Vec::new();
     for _ in 0..FLOWS {

@@ -218,8 +218,8 @@ fn on_the_link() -> Result<Vec<Case>> {
     ])
 }
 
-/// What hides the upper layer from whoever looks at a fixed place.
-fn with_extension_headers() -> Result<Vec<Case>> {
+/// What only IPv6 has: headers that hide the upper layer from whoever looks at a fixed place, and addresses that look like IPv4.
+fn of_ipv6_only() -> Result<Vec<Case>> {
     use Class::{EgressIp, PodAddressLeaked, Unclassified, WrongPolicy};
     let of = |address: Dual| address.of(Family::V6);
     let marked = |policy| udp(of(EGRESS_IP), of(WORLD), ECHO_PORT, &marker(Family::V6, policy));
@@ -230,6 +230,8 @@ fn with_extension_headers() -> Result<Vec<Case>> {
     let leaked = udp(of(POD_A.address), of(WORLD), ECHO_PORT, b"")?;
     let error =
         icmp(of(EGRESS_IP), of(WORLD), Icmp::PortUnreachable, &extended(&leaked, 60, padding))?;
+    let mapped = IpAddr::V6(EGRESS_IP.v4.to_ipv6_mapped());
+    let mapped = udp(mapped, of(WORLD), ECHO_PORT, b"")?;
     let mut many = right.clone();
     for _ in 0..7 {
         many = extended(&many, 60, padding);
@@ -247,6 +249,7 @@ fn with_extension_headers() -> Result<Vec<Case>> {
             PodAddressLeaked,
         ),
         ("more options than anybody sends", many, Unclassified),
+        ("IPv6 with an IPv4 egress IP", mapped, Unclassified),
     ];
     let cases = cases.into_iter();
     Ok(cases.map(|(what, packet, class)| (what, At::External, ip_frame(&packet), class)).collect())
@@ -288,7 +291,7 @@ fn the_oracle_sees_every_forged_ipv4_packet_as_what_it_is() -> Result<()> {
 fn the_oracle_sees_every_forged_ipv6_packet_as_what_it_is() -> Result<()> {
     use Family::V6;
     let tunnel = [at_the_tunnel_port(V6, V6)?, at_a_node(V6, V6)?].concat();
-    require([at_the_external_port(V6)?, tunnel, with_extension_headers()?].concat())
+    require([at_the_external_port(V6)?, tunnel, of_ipv6_only()?].concat())
 }
 
 #[test]

@@ -192,9 +192,9 @@ impl Demo {
             self.screen.command(node.name, "node-redirect list");
             self.screen.table(&table);
         }
-        for verb in ["sessions", "stats"] {
-            let table = self.lab.gateway_cli(&[verb])?;
-            self.screen.command("gateway", &format!("egress-gateway {verb}"));
+        for words in [&["sessions", "--policy", "shop-crawler"][..], &["stats"]] {
+            let table = self.lab.gateway_cli(words)?;
+            self.screen.command("gateway", &format!("egress-gateway {}", words.join(" ")));
             self.screen.table(&table);
         }
         Ok(())

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
 use lab::echo::ECHO_PORT;
+use lab::echo::http::blob_sha256;
 use lab::echo::seen::Protocol;
 use lab::family::Dual;
 use lab::marker::Marker;
@@ -14,7 +15,7 @@ use lab::probe;
 use lab::site::{CRAWLER, INNER, PAYMENTS, Site};
 use lab::stack::Lab;
 use lab::topology::{NODES, Pod, WORLD};
-use lab::traffic::{Expected, Traffic};
+use lab::traffic::{Expected, Traffic, url};
 
 pub(crate) const PAYMENTS_IP: Dual =
     Dual::new([203, 0, 113, 16], [0x2001, 0xdb8, 0x113, 0, 0, 0, 0, 0x10]);
@@ -101,6 +102,21 @@ pub(crate) fn require_right(lab: &Lab, traffic: &Traffic) -> Result<()> {
         ensure!(judged.is_right(), "{judged:#?}");
     }
     lab.report()?.require_clean()
+}
+
+/// Over HTTP in both directions, in each family.
+pub(crate) fn transfer(lab: &Lab, pod: Pod, bytes: u64) -> Result<()> {
+    let (pod, expected) = (lab.host(pod.name)?, blob_sha256(bytes));
+    for family in INNER {
+        let url = format!("{}/blob", url(WORLD.of(*family)));
+        let get = format!("{url}?bytes={bytes}");
+        pod.run(&["curl", "-sSf", "-m", "60", "-o", "/run/blob", &get])?;
+        let received = pod.run(&["sha256sum", "/run/blob"])?;
+        ensure!(received.starts_with(&expected), "{family}: {received}");
+        let answer = pod.run(&["curl", "-sSf", "-m", "60", "-T", "/run/blob", &url])?;
+        ensure!(answer.contains(&expected), "{family}: {answer}");
+    }
+    Ok(())
 }
 
 /// One UDP flow of a pod to one address of the world, for as long as this lives.
