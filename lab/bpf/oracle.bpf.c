@@ -5,37 +5,29 @@
  * It judges by what is on the wire alone and knows nothing of sessions, so that it cannot share a mistake with what it watches. It loses
  * nothing: what the device counts as received, a class counts too (a capture would drop under load).
  */
-#include <stdbool.h>
+#include "packet.h"
 
-#include <linux/bpf.h>
-#include <linux/if_ether.h>
-#include <linux/in.h>
-#include <linux/ip.h>
-#include <linux/ipv6.h>
 #include <linux/pkt_cls.h>
-#include <linux/tcp.h>
-#include <linux/udp.h>
 
-#include <bpf/bpf_endian.h>
-#include <bpf/bpf_helpers.h>
-
-#include "oracle.h"
-
-#define FRAGMENT_OFFSET 0x1fff
 #define VXLAN_HEADER 8
-#define PING_TIMESTAMP 16
 #define ARP_HEADER 8
 
 /* linux/icmp.h and linux/icmpv6.h want the C library's headers, which are not there for this target */
-#define ICMP_HEADER 8
 #define ICMP_DEST_UNREACH 3
 #define ICMP_SOURCE_QUENCH 4
 #define ICMP_REDIRECT 5
 #define ICMP_TIME_EXCEEDED 11
 #define ICMP_PARAMETERPROB 12
-#define ND_FIRST 133 /* router solicitation */
-#define ND_LAST 137 /* redirect */
+#define ICMPV6_LAST_ERROR 127 /* RFC 4443 section 2.1 */
+#define MLD_FIRST 130
+#define MLD_LAST 132
+#define ND_ROUTER_SOLICITATION 133
+#define ND_ROUTER_ADVERTISEMENT 134
+#define ND_SOLICITATION 135
+#define ND_ADVERTISEMENT 136
+#define ND_REDIRECT 137
 #define MLD2_REPORT 143
+#define ND_HOP_LIMIT 255
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -55,14 +47,14 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 1024);
-	__type(key, __be32);
+	__type(key, struct address);
 	__type(value, __u32);
 } egress_ips SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
 	__uint(max_entries, 1024);
-	__type(key, __be32);
+	__type(key, struct address);
 	__type(value, __u64);
 } egress_ip_packets SEC(".maps");
 
@@ -71,126 +63,117 @@ struct {
 	__uint(max_entries, 64 * 1024);
 } samples SEC(".maps");
 
-static __always_inline bool is_pod(const struct exit_config *exit, __be32 address)
+static __always_inline bool is_pod(const struct exit_config *exit, const struct address *address)
 {
-	return (address & exit->pod_mask) == exit->pod_net;
+	return within(address, &exit->pods[0]) || within(address, &exit->pods[1]);
 }
 
-static __always_inline bool marker_at(struct __sk_buff *skb, __u32 offset, struct marker *marker)
+static __always_inline bool is_own(const struct exit_config *exit, const struct address *address)
 {
-	return !bpf_skb_load_bytes(skb, offset, marker, sizeof(*marker)) && marker->magic[0] == 'E' &&
-	       marker->magic[1] == 'G' && marker->magic[2] == 'W' && marker->magic[3] == '1';
+	return same(address, &exit->own[0]) || same(address, &exit->own[1]);
 }
 
-static __always_inline bool find_marker(struct __sk_buff *skb, __u32 l4, const struct iphdr *ip, struct marker *marker)
+static __always_inline bool is_gateway(const struct exit_config *exit, const struct address *address)
 {
-	struct tcphdr tcp;
-
-	if (ip->frag_off & bpf_htons(FRAGMENT_OFFSET))
-		return false;
-	switch (ip->protocol) {
-	case IPPROTO_UDP:
-		return marker_at(skb, l4 + sizeof(struct udphdr), marker);
-	case IPPROTO_ICMP:
-		/* ping puts its timestamp before the pattern */
-		return marker_at(skb, l4 + ICMP_HEADER, marker) ||
-		       marker_at(skb, l4 + ICMP_HEADER + PING_TIMESTAMP, marker);
-	case IPPROTO_TCP:
-		return !bpf_skb_load_bytes(skb, l4, &tcp, sizeof(tcp)) && marker_at(skb, l4 + tcp.doff * 4, marker);
-	}
-	return false;
+	return same(address, &exit->gateway[0]) || same(address, &exit->gateway[1]);
 }
 
-static __always_inline __u32 marked_policy(const struct marker *marker)
+static __always_inline bool is_icmp_error(const struct packet *packet, __u8 type)
 {
-	return marker->policy[0] << 16 | marker->policy[1] << 8 | marker->policy[2];
-}
-
-/* ICMP errors carry the head of the packet they complain about: a pod's address in there leaks just as well. */
-static __always_inline bool quotes_pod(struct __sk_buff *skb, const struct exit_config *exit, __u32 l4, const struct iphdr *ip)
-{
-	struct iphdr quoted;
-	__u8 type;
-
-	if (ip->protocol != IPPROTO_ICMP || (ip->frag_off & bpf_htons(FRAGMENT_OFFSET)) ||
-	    bpf_skb_load_bytes(skb, l4, &type, sizeof(type)))
-		return false;
+	if (packet->version == 6)
+		return type <= ICMPV6_LAST_ERROR;
 	switch (type) {
 	case ICMP_DEST_UNREACH:
 	case ICMP_SOURCE_QUENCH:
 	case ICMP_REDIRECT:
 	case ICMP_TIME_EXCEEDED:
 	case ICMP_PARAMETERPROB:
-		return !bpf_skb_load_bytes(skb, l4 + ICMP_HEADER, &quoted, sizeof(quoted)) &&
-		       (is_pod(exit, quoted.saddr) || is_pod(exit, quoted.daddr));
+		return true;
 	}
 	return false;
 }
 
-static __always_inline bool is_tunnel(struct __sk_buff *skb, const struct exit_config *exit, __u32 l4, const struct iphdr *ip)
+/* ICMP errors carry the head of the packet they complain about: a pod's address in there leaks just as well. */
+static __always_inline bool quotes_pod(struct __sk_buff *skb, const struct exit_config *exit, const struct packet *packet)
+{
+	__be16 ether_type = packet->version == 4 ? bpf_htons(ETH_P_IP) : bpf_htons(ETH_P_IPV6);
+	struct packet quoted;
+	__u8 type;
+
+	return is_icmp(packet) && !packet->later_fragment && !bpf_skb_load_bytes(skb, packet->l4, &type, sizeof(type)) &&
+	       is_icmp_error(packet, type) && read_packet(skb, ether_type, packet->l4 + ICMP_HEADER, &quoted) &&
+	       (is_pod(exit, &quoted.source) || is_pod(exit, &quoted.destination));
+}
+
+static __always_inline bool is_tunnel(struct __sk_buff *skb, const struct exit_config *exit, const struct packet *packet)
 {
 	struct udphdr udp;
 
-	return ip->protocol == IPPROTO_UDP && !bpf_skb_load_bytes(skb, l4, &udp, sizeof(udp)) && udp.dest == exit->vxlan_port;
+	return packet->protocol == IPPROTO_UDP && !packet->later_fragment &&
+	       !bpf_skb_load_bytes(skb, packet->l4, &udp, sizeof(udp)) && udp.dest == exit->vxlan_port;
 }
 
 /* The marker of a tunnelled packet must name the pod that the inner header names and, towards the gateway, the policy in the VNI. */
-static __always_inline enum packet_class judge_tunnel(struct __sk_buff *skb, const struct exit_config *exit, __u32 vxlan)
+static __always_inline enum packet_class judge_tunnel(struct __sk_buff *skb, const struct exit_config *exit,
+						      const struct packet *outer)
 {
+	__u32 vxlan = outer->l4 + sizeof(struct udphdr), ethernet = vxlan + VXLAN_HEADER;
 	struct marker marker;
-	struct iphdr inner;
-	__u32 inner_ip = vxlan + VXLAN_HEADER + ETH_HLEN;
+	struct packet inner;
+	__be16 ether_type;
 	__u8 vni[3];
 
-	if (bpf_skb_load_bytes(skb, vxlan + 4, vni, sizeof(vni)) || bpf_skb_load_bytes(skb, inner_ip, &inner, sizeof(inner)))
+	if (bpf_skb_load_bytes(skb, vxlan + 4, vni, sizeof(vni)) ||
+	    bpf_skb_load_bytes(skb, ethernet + 2 * ETH_ALEN, &ether_type, sizeof(ether_type)) ||
+	    !read_packet(skb, ether_type, ethernet + ETH_HLEN, &inner))
 		return UNCLASSIFIED;
-	if (!find_marker(skb, inner_ip + inner.ihl * 4, &inner, &marker))
+	if (!find_marker(skb, &inner, &marker))
 		return TUNNEL;
 	if (exit->kind == GATEWAY_TUNNEL)
-		return inner.daddr == marker.pod ? TUNNEL : WRONG_POD;
-	if (inner.saddr != marker.pod)
+		return is_of(&marker, inner.version, &inner.destination) ? TUNNEL : WRONG_POD;
+	if (!is_of(&marker, inner.version, &inner.source))
 		return WRONG_POD;
 	return (__u32)(vni[0] << 16 | vni[1] << 8 | vni[2]) == marked_policy(&marker) ? TUNNEL : WRONG_POLICY;
 }
 
-static __always_inline enum packet_class judge_node(struct __sk_buff *skb, const struct exit_config *exit, __u32 l4,
-						    const struct iphdr *ip)
+static __always_inline enum packet_class judge_node(struct __sk_buff *skb, const struct exit_config *exit,
+						    const struct packet *packet)
 {
 	struct marker marker;
 
-	if (is_pod(exit, ip->saddr))
-		return is_pod(exit, ip->daddr) ? CLUSTER : POD_ADDRESS_LEAKED;
-	if (ip->saddr != exit->own)
+	if (is_pod(exit, &packet->source))
+		return is_pod(exit, &packet->destination) ? CLUSTER : POD_ADDRESS_LEAKED;
+	if (!is_own(exit, &packet->source))
 		return UNCLASSIFIED;
-	if (ip->daddr == exit->gateway && is_tunnel(skb, exit, l4, ip))
-		return judge_tunnel(skb, exit, l4 + sizeof(struct udphdr));
-	if (find_marker(skb, l4, ip, &marker) && marked_policy(&marker) != 0)
+	if (is_gateway(exit, &packet->destination) && is_tunnel(skb, exit, packet))
+		return judge_tunnel(skb, exit, packet);
+	if (find_marker(skb, packet, &marker) && marked_policy(&marker) != 0)
 		return WRONG_POLICY;
 	return NODE;
 }
 
-static __always_inline enum packet_class judge_own(struct __sk_buff *skb, const struct exit_config *exit, __u32 l4,
-						   const struct iphdr *ip)
+static __always_inline enum packet_class judge_own(struct __sk_buff *skb, const struct exit_config *exit,
+						   const struct packet *packet)
 {
-	if (exit->kind == GATEWAY_TUNNEL && is_tunnel(skb, exit, l4, ip))
-		return judge_tunnel(skb, exit, l4 + sizeof(struct udphdr));
-	return ip->protocol == IPPROTO_ICMP ? CONTROL : GATEWAY_OWN_ADDRESS;
+	if (exit->kind == GATEWAY_TUNNEL && is_tunnel(skb, exit, packet))
+		return judge_tunnel(skb, exit, packet);
+	return is_icmp(packet) ? CONTROL : GATEWAY_OWN_ADDRESS;
 }
 
-static __always_inline enum packet_class judge_external(struct __sk_buff *skb, const struct exit_config *exit, __u32 l4,
-							const struct iphdr *ip)
+static __always_inline enum packet_class judge_external(struct __sk_buff *skb, const struct exit_config *exit,
+							const struct packet *packet)
 {
+	struct address source = packet->source;
 	struct marker marker;
-	__be32 source = ip->saddr;
 	__u32 *policy;
 	__u64 *count;
 
 	if (exit->kind != GATEWAY_EXTERNAL)
 		return UNCLASSIFIED;
 	policy = bpf_map_lookup_elem(&egress_ips, &source);
-	if (!policy || (ip->protocol != IPPROTO_TCP && ip->protocol != IPPROTO_UDP && ip->protocol != IPPROTO_ICMP))
+	if (!policy || (packet->protocol != IPPROTO_TCP && packet->protocol != IPPROTO_UDP && !is_icmp(packet)))
 		return UNCLASSIFIED;
-	if (find_marker(skb, l4, ip, &marker) && marked_policy(&marker) != *policy)
+	if (find_marker(skb, packet, &marker) && marked_policy(&marker) != *policy)
 		return WRONG_POLICY;
 	count = bpf_map_lookup_elem(&egress_ip_packets, &source);
 	if (count)
@@ -198,55 +181,85 @@ static __always_inline enum packet_class judge_external(struct __sk_buff *skb, c
 	return EGRESS_IP;
 }
 
-static __always_inline enum packet_class judge_ipv4(struct __sk_buff *skb, const struct exit_config *exit)
+/* What tells the neighbours who is here must be as true as the sources of packets. */
+static __always_inline enum packet_class judge_claim(const struct exit_config *exit, struct address address)
 {
-	struct iphdr ip;
-	__u32 l4;
-
-	if (bpf_skb_load_bytes(skb, ETH_HLEN, &ip, sizeof(ip)))
-		return UNCLASSIFIED;
-	l4 = ETH_HLEN + ip.ihl * 4;
-	if (quotes_pod(skb, exit, l4, &ip))
+	if (is_pod(exit, &address))
 		return POD_ADDRESS_LEAKED;
-	if (exit->kind == NODE_UPLINK)
-		return judge_node(skb, exit, l4, &ip);
-	if (is_pod(exit, ip.saddr) || is_pod(exit, ip.daddr))
-		return POD_ADDRESS_LEAKED;
-	if (ip.saddr == exit->own)
-		return judge_own(skb, exit, l4, &ip);
-	return judge_external(skb, exit, l4, &ip);
-}
-
-/* Sender addresses in ARP tell the neighbours who is here: they must be as true as those in packets. */
-static __always_inline enum packet_class judge_arp(struct __sk_buff *skb, const struct exit_config *exit)
-{
-	__be32 sender;
-
-	if (bpf_skb_load_bytes(skb, ETH_HLEN + ARP_HEADER + ETH_ALEN, &sender, sizeof(sender)))
-		return UNCLASSIFIED;
-	if (is_pod(exit, sender))
-		return POD_ADDRESS_LEAKED;
-	if (sender == exit->own || (exit->kind == GATEWAY_EXTERNAL && bpf_map_lookup_elem(&egress_ips, &sender)))
+	if (is_own(exit, &address) || is_link_local(&address) ||
+	    (exit->kind == GATEWAY_EXTERNAL && bpf_map_lookup_elem(&egress_ips, &address)))
 		return CONTROL;
 	return UNCLASSIFIED;
 }
 
-/* Nodes and pods speak IPv6 on their links; nothing of it is routed. */
-static __always_inline enum packet_class judge_ipv6(struct __sk_buff *skb)
+static __always_inline enum packet_class judge_arp(struct __sk_buff *skb, const struct exit_config *exit)
 {
-	struct ipv6hdr ip;
-	__u32 offset = ETH_HLEN + sizeof(ip);
+	struct address address;
+	__be32 sender;
+
+	if (bpf_skb_load_bytes(skb, ETH_HLEN + ARP_HEADER + ETH_ALEN, &sender, sizeof(sender)))
+		return UNCLASSIFIED;
+	map_v4(&address, sender);
+	return judge_claim(exit, address);
+}
+
+/* RFC 4861 section 7.1: no router has passed it on. Solicitations claim their source or, where they have none, the address that they look
+ * for duplicates of; advertisements also what they answer for. */
+static __always_inline enum packet_class judge_nd(struct __sk_buff *skb, const struct exit_config *exit,
+						  const struct packet *packet, __u8 type)
+{
+	bool no_source = is_unspecified(&packet->source);
+	enum packet_class class;
+	struct address target;
+
+	if (packet->hop_limit != ND_HOP_LIMIT || type == ND_REDIRECT)
+		return UNCLASSIFIED;
+	class = no_source ? CONTROL : judge_claim(exit, packet->source);
+	if (class != CONTROL || !(type == ND_ADVERTISEMENT || (type == ND_SOLICITATION && no_source)))
+		return class;
+	if (bpf_skb_load_bytes(skb, packet->l4 + ICMP_HEADER, &target, sizeof(target)))
+		return UNCLASSIFIED;
+	return judge_claim(exit, target);
+}
+
+/* Neighbour and listener discovery, and what else has an address that no router passes on. CLASSES: it is something else. */
+static __always_inline enum packet_class judge_link(struct __sk_buff *skb, const struct exit_config *exit,
+						    const struct packet *packet)
+{
+	bool on_link = is_link_local(&packet->source);
 	__u8 type;
 
-	if (bpf_skb_load_bytes(skb, ETH_HLEN, &ip, sizeof(ip)))
+	if (packet->version != 6)
+		return CLASSES;
+	if (!is_icmp(packet) || packet->later_fragment || bpf_skb_load_bytes(skb, packet->l4, &type, sizeof(type)))
+		return on_link ? UNCLASSIFIED : CLASSES;
+	if (type >= ND_ROUTER_SOLICITATION && type <= ND_REDIRECT)
+		return judge_nd(skb, exit, packet, type);
+	if ((type >= MLD_FIRST && type <= MLD_LAST) || type == MLD2_REPORT)
+		/* RFC 3590: before it has an address, from none */
+		return on_link || is_unspecified(&packet->source) ? CONTROL : UNCLASSIFIED;
+	return on_link ? CONTROL : CLASSES;
+}
+
+static __always_inline enum packet_class judge_ip(struct __sk_buff *skb, const struct exit_config *exit)
+{
+	enum packet_class class;
+	struct packet packet;
+
+	if (!read_packet(skb, skb->protocol, ETH_HLEN, &packet))
 		return UNCLASSIFIED;
-	if (ip.nexthdr == IPPROTO_HOPOPTS)
-		offset += 8; /* router alert, before every MLD report */
-	else if (ip.nexthdr != IPPROTO_ICMPV6)
-		return UNCLASSIFIED;
-	if (bpf_skb_load_bytes(skb, offset, &type, sizeof(type)))
-		return UNCLASSIFIED;
-	return (type >= ND_FIRST && type <= ND_LAST) || type == MLD2_REPORT ? CONTROL : UNCLASSIFIED;
+	if (quotes_pod(skb, exit, &packet))
+		return POD_ADDRESS_LEAKED;
+	class = judge_link(skb, exit, &packet);
+	if (class != CLASSES)
+		return class;
+	if (exit->kind == NODE_UPLINK)
+		return judge_node(skb, exit, &packet);
+	if (is_pod(exit, &packet.source) || is_pod(exit, &packet.destination))
+		return POD_ADDRESS_LEAKED;
+	if (is_own(exit, &packet.source))
+		return judge_own(skb, exit, &packet);
+	return judge_external(skb, exit, &packet);
 }
 
 static __always_inline enum packet_class judge(struct __sk_buff *skb, const struct exit_config *exit)
@@ -254,15 +267,7 @@ static __always_inline enum packet_class judge(struct __sk_buff *skb, const stru
 	/* the lab has no VLANs; the kernel has taken the tag out of the frame by now */
 	if (skb->vlan_present)
 		return UNCLASSIFIED;
-	switch (skb->protocol) {
-	case bpf_htons(ETH_P_ARP):
-		return judge_arp(skb, exit);
-	case bpf_htons(ETH_P_IP):
-		return judge_ipv4(skb, exit);
-	case bpf_htons(ETH_P_IPV6):
-		return judge_ipv6(skb);
-	}
-	return UNCLASSIFIED;
+	return skb->protocol == bpf_htons(ETH_P_ARP) ? judge_arp(skb, exit) : judge_ip(skb, exit);
 }
 
 static __always_inline void keep_sample(struct __sk_buff *skb, __u32 class)

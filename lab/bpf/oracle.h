@@ -7,7 +7,7 @@
 
 /* Every packet that leaves falls into exactly one class. From WRONG_POLICY on, each is a broken promise. */
 enum packet_class {
-	CONTROL,		/* ARP, neighbour discovery, ICMP of the gateway itself */
+	CONTROL,		/* ARP, neighbour and listener discovery, ICMP of the gateway itself */
 	EGRESS_IP,		/* source is an egress IP, of the policy that the marker (if any) names */
 	NODE,			/* source is the node; the marker (if any) names no policy */
 	TUNNEL,			/* VXLAN between a node and the gateway */
@@ -26,13 +26,24 @@ enum exit_kind {
 	NODE_UPLINK = 3,
 };
 
-/* Addresses are in network order. */
+/* An address of either family, in network order; of IPv4 as ::ffff:192.0.2.1, so that no judgement depends on the family. */
+struct address {
+	__be32 words[4];
+};
+
+struct prefix {
+	struct address net;
+	struct address mask;
+};
+
+/* Everything has an address of each family. */
+#define FAMILIES 2
+
 struct exit_config {
 	__u32 kind;
-	__be32 own;		/* of the host behind this exit */
-	__be32 gateway;		/* the gateway's tunnel address */
-	__be32 pod_net;
-	__be32 pod_mask;
+	struct address own[FAMILIES];		/* of the host behind this exit */
+	struct address gateway[FAMILIES];	/* the gateway's tunnel addresses */
+	struct prefix pods[FAMILIES];
 	__be16 vxlan_port;
 	__u16 padding;
 };
@@ -40,7 +51,7 @@ struct exit_config {
 /* First bytes of a test's payload. 16 bytes, so that `ping -p` can carry it. */
 struct marker {
 	__u8 magic[4];		/* EGW1 */
-	__be32 pod;
+	__be32 pod;		/* its IPv4 address, or the four words of its IPv6 address, xored */
 	__u8 policy[3];
 	__u8 generation;
 	__be32 sequence;

@@ -18,7 +18,8 @@ use signal_hook::iterator::Signals;
 
 use crate::host::Host;
 use crate::namespaces::lab_program;
-use crate::stack::{CRAWLER, Lab, PAYMENTS, SITE, documents};
+use crate::site::{CRAWLER, PAYMENTS, Site};
+use crate::stack::Lab;
 use crate::wait::{PATIENCE, until};
 
 /// `LAB_STATE` says otherwise, for a second lab.
@@ -27,6 +28,7 @@ const READY: &str = "ready";
 
 const HINTS: &str = "\
 try: ./dev lab exec pod-a -- curl -s http://198.51.100.10/source
+     ./dev lab exec pod-a -- curl -s 'http://[2001:db8:100::10]/source'
      ./dev lab shell node1
      ./dev lab down";
 
@@ -39,11 +41,13 @@ fn log() -> PathBuf {
 }
 
 /// Starts the keeper, and returns when all runs.
-pub fn up(bare: bool) -> Result<()> {
+pub fn up(site: Site, bare: bool) -> Result<()> {
     ensure!(keeper().is_err(), "a lab is up already; `lab down` ends it");
     let errors = File::create(log())?;
     let mut keeper = Command::new(lab_program()?)
         .arg("keep")
+        .args(["--workers", &site.workers.to_string()])
+        .args(["--underlay", &format!("{:?}", site.underlay).to_lowercase()])
         .args(bare.then_some("--bare"))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -63,7 +67,7 @@ pub fn up(bare: bool) -> Result<()> {
 }
 
 /// `lab keep`: what stays in the background.
-pub fn keep(bare: bool) -> Result<()> {
+pub fn keep(site: Site, bare: bool) -> Result<()> {
     // caught, not blocked: what the lab starts would inherit the block and ignore `kill`
     let mut signals = Signals::new([SIGTERM, SIGINT])?;
     setsid().context("setsid")?;
@@ -71,9 +75,9 @@ pub fn keep(bare: bool) -> Result<()> {
     let mut file = Flock::lock(file, FlockArg::LockExclusiveNonblock)
         .map_err(|_| anyhow!("a lab is up already; `lab down` ends it"))?;
     file.set_len(0)?;
-    let mut lab = Lab::start()?;
+    let mut lab = Lab::start(site)?;
     if !bare {
-        lab.start_product(&documents(&[SITE, PAYMENTS, CRAWLER]))?;
+        lab.start_product(&site.documents(&[PAYMENTS, CRAWLER]))?;
     }
     let mut entries = format!("{}\n", getpid());
     for host in lab.hosts() {

@@ -1,9 +1,11 @@
 //! The configuration files of the product's programs in the lab.
 
-use anyhow::{Context, Result};
+use anyhow::{Result, ensure};
 use nix::sched::{CpuSet, sched_getaffinity};
 use nix::unistd::Pid;
 
+use crate::family::Dual;
+use crate::site::Site;
 use crate::topology::{GATEWAY_EXTERNAL, GATEWAY_TUNNEL, Node, VXLAN_PORT};
 
 pub const GATEWAY_CONFIG: &str = "/run/egress-gateway/gateway.toml";
@@ -17,27 +19,30 @@ pub const NODE_API: &str = "http://127.0.0.1:9481";
 /// 8192 frames instead of 512: on a machine whose few cores everything shares, the worker may not run for a whole time slice.
 const RING: &str = "framecnt=8192,blocksz=16384";
 
-pub fn gateway(hugepages: bool) -> Result<String> {
-    let core = last_core()?;
+pub fn gateway(site: Site, hugepages: bool) -> Result<String> {
+    let cores = last_cores(site.workers)?;
+    let queues = site.workers;
+    let Dual { v4: tunnel, v6: tunnel_v6 } = GATEWAY_TUNNEL;
+    let Dual { v4: external, v6: external_v6 } = GATEWAY_EXTERNAL;
     Ok(format!(
         r#"[gateway]
 name = "gw-a"
 [workers]
-cores = [{core}]
+cores = {cores:?}
 idle = "adaptive"
 [eal]
 hugepages = {hugepages}
 [ports.tunnel]
-device = "net_af_packet0,iface=tun0,{RING}"
-addresses = ["{GATEWAY_TUNNEL}/24"]
+device = "net_af_packet0,iface=tun0,qpairs={queues},{RING}"
+addresses = ["{tunnel}/24", "{tunnel_v6}/64"]
 mtu = 1500
 vxlan_port = {VXLAN_PORT}
 [ports.external]
-device = "net_af_packet1,iface=ext0,{RING}"
-addresses = ["{GATEWAY_EXTERNAL}/24"]
-gateways = ["203.0.113.1"]
+device = "net_af_packet1,iface=ext0,qpairs={queues},{RING}"
+addresses = ["{external}/24", "{external_v6}/64"]
+gateways = ["203.0.113.1", "2001:db8:113::1"]
 mtu = 1500
-egress_prefixes = ["203.0.113.16/28"]
+egress_prefixes = ["203.0.113.16/28", "2001:db8:113::10/124"]
 [policy]
 file = "{POLICY}"
 state_dir = "{STATE}"
@@ -50,7 +55,7 @@ max_sessions = 65536
 }
 
 #[must_use]
-pub fn node_redirect(node: &Node, hook: &str) -> String {
+pub fn node_redirect(site: Site, node: &Node, hook: &str) -> String {
     format!(
         r#"[node]
 name = "{}"
@@ -64,19 +69,28 @@ device = "egw"
 port = {VXLAN_PORT}
 [policy]
 files = ["{POLICY}"]
-never_redirect = ["10.96.0.0/12"]
+never_redirect = ["10.96.0.0/12", "fd00:96::/108"]
 [api]
 listen = "127.0.0.1:9481"
 "#,
-        node.name, node.address
+        node.name,
+        node.address.of(site.underlay)
     )
 }
 
-/// The one that the rest of the machine uses least.
-fn last_core() -> Result<usize> {
+/// Those that the rest of the machine uses least.
+fn last_cores(workers: usize) -> Result<Vec<usize>> {
     let allowed = sched_getaffinity(Pid::from_raw(0))?;
-    (0..CpuSet::count())
+    let mut cores: Vec<usize> = (0..CpuSet::count())
         .rev()
-        .find(|core| allowed.is_set(*core).unwrap_or(false))
-        .context("no CPU is allowed")
+        .filter(|core| allowed.is_set(*core).unwrap_or(false))
+        .take(workers)
+        .collect();
+    ensure!(
+        cores.len() == workers,
+        "{workers} workers need as many CPUs: {} are there",
+        cores.len()
+    );
+    cores.reverse();
+    Ok(cores)
 }

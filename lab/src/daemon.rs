@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -29,10 +29,14 @@ impl Daemon {
             .spawn()
             .with_context(|| format!("{name}: nsenter"))?;
         let program = until(&format!("{name} starts"), PATIENCE, || {
-            ensure!(nsenter.try_wait()?.is_none(), "ended at once");
-            only_child(nsenter.id())
+            match nsenter.try_wait()? {
+                // it will not come back: no reason to wait
+                Some(status) => Ok(Err(anyhow!("{name} ended at once: {status}"))),
+                None => only_child(nsenter.id()).map(Ok),
+            }
         });
-        let program = program.inspect_err(|_| eprintln!("{}", read_log(&log)))?;
+        let program =
+            program.and_then(|program| program).inspect_err(|_| eprintln!("{}", read_log(&log)))?;
         Ok(Self { name: name.to_owned(), log, nsenter, program })
     }
 

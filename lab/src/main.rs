@@ -1,12 +1,14 @@
 //! `lab`: the network of namespaces in which the egress gateway is shown and tested.
 
 use std::io::Write;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use lab::family::Family;
 use lab::marker::Marker;
+use lab::site::Site;
 use lab::{by_hand, demo, echo, init, probe};
 
 /// A whole site on one machine: two nodes with pods, a gateway host, routers and a world, in private network namespaces.
@@ -24,12 +26,16 @@ enum Command {
         /// What is sent in each direction to compare checksums
         #[arg(long, default_value_t = 100_000_000)]
         bytes: u64,
+        #[command(flatten)]
+        site: SiteArguments,
     },
     /// Start a lab that stays, with gateway and redirectors
     Up {
         /// Without gateway and redirectors: nodes masquerade
         #[arg(long)]
         bare: bool,
+        #[command(flatten)]
+        site: SiteArguments,
     },
     /// End the lab that is up
     Down,
@@ -44,10 +50,10 @@ enum Command {
     /// In a pod: send marked traffic to the world's echo server, and say which source it saw
     Probe {
         protocol: Transport,
-        to: Ipv4Addr,
+        to: IpAddr,
         /// This pod's address
         #[arg(long)]
-        pod: Ipv4Addr,
+        pod: IpAddr,
         /// The id of the policy that should apply, 0 for none
         #[arg(long, default_value_t = 0)]
         policy: u32,
@@ -57,7 +63,7 @@ enum Command {
     /// In the world: the echo server
     Echo {
         #[arg(required = true)]
-        addresses: Vec<Ipv4Addr>,
+        addresses: Vec<IpAddr>,
     },
     #[command(hide = true)]
     Init {
@@ -71,7 +77,35 @@ enum Command {
     Keep {
         #[arg(long)]
         bare: bool,
+        #[command(flatten)]
+        site: SiteArguments,
     },
+}
+
+#[derive(Args)]
+struct SiteArguments {
+    /// How many workers the gateway has, each on a CPU of its own
+    #[arg(long, default_value_t = Site::largest().workers)]
+    workers: usize,
+    /// What nodes and gateway tunnel over
+    #[arg(long, default_value = "v4")]
+    underlay: Underlay,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Underlay {
+    V4,
+    V6,
+}
+
+impl From<SiteArguments> for Site {
+    fn from(arguments: SiteArguments) -> Self {
+        let underlay = match arguments.underlay {
+            Underlay::V4 => Family::V4,
+            Underlay::V6 => Family::V6,
+        };
+        Self { workers: arguments.workers, underlay }
+    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -92,22 +126,22 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<()> {
     match command {
-        Command::Demo { bytes } => demo::run(bytes),
-        Command::Up { bare } => by_hand::up(bare),
+        Command::Demo { bytes, site } => demo::run(site.into(), bytes),
+        Command::Up { bare, site } => by_hand::up(site.into(), bare),
         Command::Down => by_hand::down(),
         Command::Shell { host } => by_hand::exec(&host, &["bash".to_owned(), "-i".to_owned()]),
         Command::Exec { host, command } => by_hand::exec(&host, &command),
         Command::Probe { protocol, to, pod, policy, sequence } => {
-            send_probe(protocol, to, Marker { pod, policy, generation: 1, sequence })
+            send_probe(protocol, to, Marker { pod: pod.into(), policy, generation: 1, sequence })
         }
         Command::Echo { addresses } => echo::run(&addresses),
         Command::Init { hugepages, hosts } => init::run(&hosts, hugepages),
         Command::Hold { host } => init::hold(&host),
-        Command::Keep { bare } => by_hand::keep(bare),
+        Command::Keep { bare, site } => by_hand::keep(site.into(), bare),
     }
 }
 
-fn send_probe(protocol: Transport, to: Ipv4Addr, marker: Marker) -> Result<()> {
+fn send_probe(protocol: Transport, to: IpAddr, marker: Marker) -> Result<()> {
     match protocol {
         Transport::Udp => println!("{}", probe::udp(marker, to, probe::TIMEOUT)?),
         Transport::Tcp => {

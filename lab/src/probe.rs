@@ -1,7 +1,7 @@
 //! `lab probe`: marked traffic from a pod to the world's echo server. Whoever calls this is in the pod's network namespace already.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -16,8 +16,12 @@ pub const TIMEOUT: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// No answer, or the answer to somebody else's datagram.
-pub fn udp(marker: Marker, to: Ipv4Addr, timeout: Duration) -> Result<SocketAddr> {
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+pub fn udp(marker: Marker, to: IpAddr, timeout: Duration) -> Result<SocketAddr> {
+    let any: IpAddr = match to {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let socket = UdpSocket::bind((any, 0))?;
     // connected: the kernel passes on nothing but answers from there
     socket.connect((to, ECHO_PORT))?;
     udp_over(&socket, marker, timeout)
@@ -39,7 +43,7 @@ pub fn udp_over(socket: &UdpSocket, marker: Marker, timeout: Duration) -> Result
 }
 
 /// Opens a connection, sends the marker, and expects it back.
-pub fn tcp(marker: Marker, to: Ipv4Addr, timeout: Duration) -> Result<()> {
+pub fn tcp(marker: Marker, to: IpAddr, timeout: Duration) -> Result<()> {
     let address = SocketAddr::from((to, ECHO_PORT));
     let mut stream = TcpStream::connect_timeout(&address, timeout).context("connect")?;
     stream.set_read_timeout(Some(timeout))?;

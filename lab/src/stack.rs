@@ -1,37 +1,29 @@
 //! The whole lab: hosts and cables, the echo server and the oracle; and on top of that, when asked for, the product's programs.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use policy::{Action, Format};
 use serde::Deserialize;
 
 use crate::config::{self, GATEWAY_API, GATEWAY_CONFIG, NODE_API, NODE_CONFIG, POLICY};
 use crate::daemon::Daemon;
 use crate::echo::seen::Sighting;
+use crate::family::Dual;
 use crate::host::Host;
 use crate::namespaces::{Namespaces, beside, lab_program};
 use crate::oracle::{Oracle, Report};
+use crate::site::Site;
 use crate::topology::{
     HOSTS, NODES, Node, Pod, WORLD, WORLD_EXCLUDED, open_exits, replace_interface, wire,
 };
 use crate::wait::{PATIENCE, until};
 
-/// No policies, but all that they may speak of.
-pub const SITE: &str = include_str!("../policies/site.yaml");
-pub const PAYMENTS: &str = include_str!("../policies/payments.yaml");
-pub const CRAWLER: &str = include_str!("../policies/crawler.yaml");
-
-/// One file of several documents.
-#[must_use]
-pub fn documents(parts: &[&str]) -> String {
-    parts.join("---\n")
-}
-
 #[derive(Debug)]
 pub struct Lab {
+    site: Site,
     /// By name; stopped before the namespaces go.
     daemons: BTreeMap<String, Daemon>,
     oracle: Oracle,
@@ -42,21 +34,27 @@ pub struct Lab {
 
 impl Lab {
     /// Hosts, cables, masquerading nodes, the echo server and the oracle. Nothing of the product runs.
-    pub fn start() -> Result<Self> {
+    pub fn start(site: Site) -> Result<Self> {
         let hugepages = std::env::var_os("LAB_NO_HUGEPAGES").is_none();
         let namespaces = Namespaces::make(&HOSTS, hugepages)?;
         wire(&namespaces)?;
         let oracle = Oracle::watch(&namespaces)?;
         open_exits(&namespaces)?;
-        let mut lab =
-            Self { daemons: BTreeMap::new(), oracle, hugepages, print_logs: false, namespaces };
-        let program = lab_program()?.display().to_string();
-        let addresses = [WORLD.to_string(), WORLD_EXCLUDED.to_string()];
-        let echo =
-            lab.host("world")?.daemon("echo", &[&program, "echo", &addresses[0], &addresses[1]])?;
+        let daemons = BTreeMap::new();
+        let mut lab = Self { site, daemons, oracle, hugepages, print_logs: false, namespaces };
+        let mut echo = vec![lab_program()?.display().to_string(), "echo".to_owned()];
+        let addresses = [WORLD, WORLD_EXCLUDED].into_iter().flat_map(Dual::both);
+        echo.extend(addresses.map(|address| address.to_string()));
+        let words: Vec<&str> = echo.iter().map(String::as_str).collect();
+        let echo = lab.host("world")?.daemon("echo", &words)?;
         lab.daemons.insert("echo".to_owned(), echo);
         until("the echo server answers", PATIENCE, || lab.seen())?;
         Ok(lab)
+    }
+
+    #[must_use]
+    pub fn site(&self) -> Site {
+        self.site
     }
 
     pub fn host(&self, name: &str) -> Result<&Host> {
@@ -91,7 +89,7 @@ impl Lab {
 
     /// What the world saw, the oldest first.
     pub fn seen(&self) -> Result<Vec<Sighting>> {
-        let url = format!("http://{WORLD}/seen");
+        let url = format!("http://{}/seen", WORLD.v4);
         let text = self.host("world")?.run(&["curl", "-sSf", "-m", "10", &url])?;
         serde_json::from_str(&text).context("GET /seen")
     }
@@ -100,7 +98,7 @@ impl Lab {
     pub fn start_gateway(&mut self, policies: &str) -> Result<()> {
         let program = gateway_program()?.display().to_string();
         let host = self.host("gateway")?;
-        host.write(GATEWAY_CONFIG, &config::gateway(self.hugepages)?)?;
+        host.write(GATEWAY_CONFIG, &config::gateway(self.site, self.hugepages)?)?;
         host.write(POLICY, policies)?;
         let daemon =
             host.daemon("egress-gateway", &[&program, "run", "--config", GATEWAY_CONFIG])?;
@@ -114,7 +112,7 @@ impl Lab {
         let program = redirector_program()?.display().to_string();
         let name = redirector(node);
         let host = self.host(node.name)?;
-        host.write(NODE_CONFIG, &config::node_redirect(node, hook))?;
+        host.write(NODE_CONFIG, &config::node_redirect(self.site, node, hook))?;
         host.write(POLICY, policies)?;
         let daemon = host.daemon(&name, &[&program, "run", "--config", NODE_CONFIG])?;
         self.daemons.insert(name.clone(), daemon);
@@ -181,7 +179,8 @@ impl Lab {
         })
     }
 
-    fn expect_policies(&mut self, policies: &str) -> Result<()> {
+    /// From here on the oracle takes the egress IPs of these policies as well.
+    pub fn expect_policies(&mut self, policies: &str) -> Result<()> {
         for (address, id, name) in egress_ips(policies)? {
             self.oracle.expect(address, id, &name)?;
         }
@@ -189,7 +188,7 @@ impl Lab {
     }
 
     fn forbid_all_but(&mut self, policies: &str) -> Result<()> {
-        let kept: Vec<Ipv4Addr> = egress_ips(policies)?.into_iter().map(|(ip, ..)| ip).collect();
+        let kept: Vec<IpAddr> = egress_ips(policies)?.into_iter().map(|(ip, ..)| ip).collect();
         for address in self.oracle.expected() {
             if !kept.contains(&address) {
                 self.oracle.forbid(address)?;
@@ -202,10 +201,13 @@ impl Lab {
         let url = format!("{api}/readyz");
         let ready = until(&format!("{daemon} is ready"), PATIENCE, || {
             let running = self.daemons.get_mut(daemon).map(Daemon::is_running);
-            ensure!(running.transpose()? == Some(true), "it has ended");
-            self.namespaces.host(host)?.run(&["curl", "-sSf", "-m", "2", &url])
+            if running.transpose()? != Some(true) {
+                // it will not come back: no reason to wait
+                return Ok(Err(anyhow!("{daemon} has ended")));
+            }
+            self.namespaces.host(host)?.run(&["curl", "-sSf", "-m", "2", &url]).map(Ok)
         });
-        match ready {
+        match ready.and_then(|ready| ready) {
             Ok(_) => Ok(()),
             Err(error) => bail!("{error:#}\n{}", self.logs()),
         }
@@ -265,15 +267,13 @@ pub fn redirector_program() -> Result<PathBuf> {
 }
 
 /// (egress IP, policy id, policy name) of all policies in these documents.
-pub fn egress_ips(policies: &str) -> Result<Vec<(Ipv4Addr, u32, String)>> {
+pub fn egress_ips(policies: &str) -> Result<Vec<(IpAddr, u32, String)>> {
     let (set, _) = policy::parse(policies, Format::Yaml)?;
     let mut all = Vec::new();
     for policy in &set.policies {
         for egress in &policy.spec.egress {
             for address in egress.egress_ips.iter().chain(&egress.draining_ips) {
-                if let IpAddr::V4(address) = address {
-                    all.push((*address, policy.policy_id().get(), policy.name().to_owned()));
-                }
+                all.push((*address, policy.policy_id().get(), policy.name().to_owned()));
             }
         }
     }

@@ -1,15 +1,23 @@
 //! Flows from pods to the world, with the tools that an operator would use, and the judgement on each by what the world saw.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
+use crate::echo::HTTP_PORT;
 use crate::echo::seen::{Protocol, Sighting};
+use crate::family::{Dual, Family};
 use crate::marker::Marker;
 use crate::namespaces::lab_program;
-use crate::stack::Lab;
+use crate::site::Site;
+use crate::stack::{Lab, egress_ips};
 use crate::topology::Pod;
+use crate::wait::until;
+
+/// How long the echo server may take to note what it saw, on a busy machine.
+const NOTING: Duration = Duration::from_secs(2);
 
 /// One flow that a pod opened.
 #[derive(Clone, Debug)]
@@ -18,27 +26,55 @@ pub struct Flow {
     pub id: u32,
     pub pod: Pod,
     pub protocol: Protocol,
-    pub to: Ipv4Addr,
+    pub to: IpAddr,
     pub expected: Expected,
 }
 
 /// Whose address the world must see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expected {
-    /// The egress IP of the policy with this id.
-    Egress { address: Ipv4Addr, policy: u32 },
+    /// The egress IP, of the flow's family, of the policy with this id.
+    Egress { address: Dual, policy: u32 },
     /// The address of the pod's node.
     Node,
+}
+
+impl Expected {
+    /// How traffic leaves by the only policy of this document.
+    pub fn by(policy: &str) -> Result<Self> {
+        let all = egress_ips(&Site::default().documents(&[policy]))?;
+        let (mut v4, mut v6) = (None, None);
+        for (address, ..) in &all {
+            match address {
+                IpAddr::V4(address) => v4 = v4.or(Some(*address)),
+                IpAddr::V6(address) => v6 = v6.or(Some(*address)),
+            }
+        }
+        let (_, policy, _) = all.first().context("the policy has no egress IP")?;
+        let address = v4.zip(v6).map(|(v4, v6)| Dual { v4, v6 });
+        let address = address.context("the policy needs an egress IP of each family")?;
+        Ok(Self::Egress { address, policy: *policy })
+    }
 }
 
 impl Flow {
     /// What the source address at the world must be.
     #[must_use]
-    pub fn source(&self) -> Ipv4Addr {
-        match self.expected {
+    pub fn source(&self) -> IpAddr {
+        let address = match self.expected {
             Expected::Egress { address, .. } => address,
             Expected::Node => self.pod.node.address,
-        }
+        };
+        address.of(self.family())
+    }
+
+    #[must_use]
+    pub fn family(&self) -> Family {
+        Family::of(self.to)
+    }
+
+    fn pod_address(&self) -> IpAddr {
+        self.pod.address.of(self.family())
     }
 
     #[must_use]
@@ -52,7 +88,7 @@ impl Flow {
             Expected::Egress { policy, .. } => policy,
             Expected::Node => 0,
         };
-        Marker { pod: self.pod.address, policy, generation: 1, sequence: self.id }
+        Marker { pod: self.pod_address().into(), policy, generation: 1, sequence: self.id }
     }
 
     /// The command that a pod opens this flow with, as typed.
@@ -60,9 +96,9 @@ impl Flow {
     pub fn command(&self) -> Vec<String> {
         let (to, id, marker) = (self.to, self.id, self.marker());
         let text = match self.protocol {
-            Protocol::Tcp => format!("curl -sS -m 10 http://{to}/source?flow={id}"),
+            Protocol::Tcp => format!("curl -sS -m 10 {}/source?flow={id}", url(to)),
             Protocol::Udp => {
-                let (pod, policy) = (marker.pod, marker.policy);
+                let (pod, policy) = (self.pod_address(), marker.policy);
                 format!("lab probe udp {to} --pod {pod} --policy {policy} --sequence {id}")
             }
             Protocol::Icmp => {
@@ -73,6 +109,13 @@ impl Flow {
         };
         text.split(' ').map(str::to_owned).collect()
     }
+}
+
+/// Of the world's HTTP server: an IPv6 address is in brackets, and the port is left out as everybody does.
+#[must_use]
+pub fn url(server: IpAddr) -> String {
+    let address = SocketAddr::new(server, HTTP_PORT).to_string();
+    format!("http://{}", address.trim_end_matches(":80"))
 }
 
 /// What became of a flow.
@@ -88,7 +131,7 @@ pub struct Judged {
 impl Judged {
     #[must_use]
     pub fn is_right(&self) -> bool {
-        self.answered && self.sources == [IpAddr::V4(self.flow.source())]
+        self.answered && self.sources == [self.flow.source()]
     }
 }
 
@@ -101,7 +144,7 @@ pub struct Traffic {
 
 impl Traffic {
     /// A flow that is about to be opened.
-    pub fn plan(&mut self, pod: Pod, protocol: Protocol, to: Ipv4Addr, expected: Expected) -> Flow {
+    pub fn plan(&mut self, pod: Pod, protocol: Protocol, to: IpAddr, expected: Expected) -> Flow {
         let id = self.flows.len() as u32 + 1;
         let flow = Flow { id, pod, protocol, to, expected };
         self.flows.push(flow.clone());
@@ -125,15 +168,24 @@ impl Traffic {
 
     /// Every flow so far with what the world saw of it.
     pub fn judge(&self, lab: &Lab) -> Result<Vec<Judged>> {
-        let seen = lab.seen().context("asking the world")?;
-        Ok(self.flows.iter().map(|flow| self.judge_one(flow, &seen)).collect())
+        let mut judged = Vec::new();
+        // the kernel may answer a ping before the echo server has read its copy; what never comes, the judgement tells
+        let _ = until("the world has seen what it answered", NOTING, || {
+            let seen = lab.seen().context("asking the world")?;
+            judged = self.flows.iter().map(|flow| self.judge_one(flow, &seen)).collect();
+            let missing = judged.iter().any(|judged| judged.answered && judged.sources.is_empty());
+            ensure!(!missing, "it has not");
+            Ok(())
+        });
+        ensure!(judged.len() == self.flows.len(), "the world does not say what it saw");
+        Ok(judged)
     }
 
     fn judge_one(&self, flow: &Flow, seen: &[Sighting]) -> Judged {
         let mut sources: Vec<IpAddr> = seen
             .iter()
             .filter(|sighting| sighting.protocol == flow.protocol && sighting.flow == Some(flow.id))
-            .filter(|sighting| sighting.destination == IpAddr::V4(flow.to))
+            .filter(|sighting| sighting.destination == flow.to)
             .map(|sighting| sighting.source.ip())
             .collect();
         sources.sort();

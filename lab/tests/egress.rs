@@ -6,19 +6,22 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context, Result};
 use common::{
-    CRAWLER_IP, Conversation, PAYMENTS_IP, both_policies, crawler, open_all, payments, policy_id,
-    product, product_with_hook, require_right,
+    CRAWLER_IP, Conversation, PAYMENTS_IP, apply_at_nodes, both_policies, crawler, open_all,
+    payments, product, product_at, require_right, transfer,
 };
-use lab::echo::http::blob_sha256;
+use lab::echo::seen::Protocol;
 use lab::oracle::Class;
 use lab::probe::{self, TIMEOUT};
-use lab::stack::{Lab, SITE, documents};
-use lab::topology::{NODES, POD_A, POD_B, POD_C, POD_D, Pod, WORLD, WORLD_EXCLUDED};
+use lab::site::{INNER, Site};
+use lab::stack::Lab;
+use lab::topology::{
+    GATEWAY_EXTERNAL, GATEWAY_TUNNEL, POD_A, POD_B, POD_C, POD_D, Pod, WORLD, WORLD_EXCLUDED,
+};
 use lab::traffic::{Expected, Traffic};
 
 /// TCP, UDP and ICMP of two policies on two nodes, of a pod without policy, and to a destination that one policy excludes.
 fn the_whole_scenario(hook: &str) -> Result<()> {
-    let lab = product_with_hook(hook, &both_policies())?;
+    let lab = product_at(Site::default(), hook, &both_policies())?;
     let mut traffic = Traffic::default();
     open_all(&lab, &mut traffic, POD_A, WORLD, payments())?;
     open_all(&lab, &mut traffic, POD_D, WORLD, payments())?;
@@ -28,7 +31,11 @@ fn the_whole_scenario(hook: &str) -> Result<()> {
     open_all(&lab, &mut traffic, POD_B, WORLD, Expected::Node)?;
     require_right(&lab, &traffic)?;
     let report = lab.report()?;
-    assert!(report.egress_ip(PAYMENTS_IP) > 0 && report.egress_ip(CRAWLER_IP) > 0, "{report}");
+    for family in INNER {
+        for address in [PAYMENTS_IP, CRAWLER_IP] {
+            assert!(report.egress_ip(address.of(*family)) > 0, "{report}");
+        }
+    }
     Ok(())
 }
 
@@ -44,15 +51,12 @@ fn pods_leave_as_the_egress_ip_of_their_policy_by_clsact() -> Result<()> {
 
 #[test]
 fn policies_that_come_later_take_over_new_flows() -> Result<()> {
-    let mut lab = product(&documents(&[SITE]))?;
+    let mut lab = product(&Site::default().documents(&[]))?;
     let mut traffic = Traffic::default();
     open_all(&lab, &mut traffic, POD_A, WORLD, Expected::Node)?;
     open_all(&lab, &mut traffic, POD_C, WORLD, Expected::Node)?;
     lab.apply_at_gateway(&both_policies())?;
-    for node in &NODES {
-        lab.apply_at_node(node, &both_policies())?;
-        lab.wait_until_redirected(node, &both_policies())?;
-    }
+    apply_at_nodes(&lab, &both_policies())?;
     open_all(&lab, &mut traffic, POD_A, WORLD, payments())?;
     open_all(&lab, &mut traffic, POD_C, WORLD, crawler())?;
     require_right(&lab, &traffic)
@@ -63,9 +67,11 @@ fn policies_that_come_later_take_over_new_flows() -> Result<()> {
 fn tcp_payload_comes_back_to_the_pod_that_sent_it() -> Result<()> {
     let lab = product(&both_policies())?;
     for (pod, expected) in [(POD_A, payments()), (POD_C, crawler()), (POD_D, payments())] {
-        let marker =
-            Traffic::default().plan(pod, lab::echo::seen::Protocol::Tcp, WORLD, expected).marker();
-        lab.host(pod.name)?.within(|| probe::tcp(marker, WORLD, TIMEOUT))?;
+        for family in INNER {
+            let world = WORLD.of(*family);
+            let marker = Traffic::default().plan(pod, Protocol::Tcp, world, expected).marker();
+            lab.host(pod.name)?.within(|| probe::tcp(marker, world, TIMEOUT))?;
+        }
     }
     lab.report()?.require_clean()
 }
@@ -78,9 +84,10 @@ fn many_conversations_at_once_are_not_mixed_up() -> Result<()> {
     let lab = product(&both_policies())?;
     let talk =
         |pod: Pod, expected: Expected, lab: &Lab| -> Result<BTreeSet<std::net::SocketAddr>> {
-            let mut flows: Vec<Conversation> = (0..EACH)
-                .map(|_| Conversation::open(lab, pod, policy_id(expected)))
-                .collect::<Result<_>>()?;
+            let mut flows = Vec::new();
+            for _ in 0..EACH {
+                flows.extend(Conversation::open_each(lab, pod, expected)?);
+            }
             let mut sources = BTreeSet::new();
             for _ in 0..ROUNDS {
                 for flow in &mut flows {
@@ -103,47 +110,50 @@ fn many_conversations_at_once_are_not_mixed_up() -> Result<()> {
     for (sources, address) in sources.into_iter().zip([PAYMENTS_IP, CRAWLER_IP, PAYMENTS_IP]) {
         let sources = sources?;
         // every flow kept its own l4_port in all rounds
-        assert_eq!(sources.len(), EACH);
-        assert!(sources.iter().all(|source| source.ip() == address), "{sources:?}");
+        assert_eq!(sources.len(), EACH * INNER.len());
+        assert!(sources.iter().all(|source| address.both().contains(&source.ip())), "{sources:?}");
         all.extend(sources);
     }
+    // to one remote endpoint, so none of them shares an l4_port
+    assert_eq!(all.len(), 3 * EACH * INNER.len());
     let report = lab.report()?;
     report.require_clean()?;
-    assert_eq!(report.count(Class::EgressIp), (3 * EACH * ROUNDS) as u64, "{report}");
+    assert_eq!(report.count(Class::EgressIp), (3 * EACH * ROUNDS * INNER.len()) as u64, "{report}");
     Ok(())
 }
 
 #[test]
 fn twenty_megabytes_arrive_unchanged_in_both_directions() -> Result<()> {
-    const BYTES: u64 = 20_000_000;
     let lab = product(&both_policies())?;
-    let pod = lab.host(POD_A.name)?;
-    let url = format!("http://{WORLD}/blob");
-    pod.run(&["curl", "-sSf", "-m", "60", "-o", "/run/blob", &format!("{url}?bytes={BYTES}")])?;
-    let received = pod.run(&["sha256sum", "/run/blob"])?;
-    let answer = pod.run(&["curl", "-sSf", "-m", "60", "-T", "/run/blob", &url])?;
-    let expected = blob_sha256(BYTES);
-    assert!(received.starts_with(&expected), "{received}");
-    assert!(answer.contains(&expected), "{answer}");
+    transfer(&lab, POD_A, 20_000_000)?;
     lab.report()?.require_clean()
 }
 
 #[test]
 fn traceroute_shows_the_gateway_as_the_first_hop() -> Result<()> {
     let lab = product(&both_policies())?;
-    let world = WORLD.to_string();
-    let command = ["traceroute", "-n", "-I", "-q", "1", "-w", "1", &world];
-    let hops = lab.host(POD_A.name)?.run(&command)?;
-    let hops: Vec<&str> = hops.lines().skip(1).collect();
-    assert!(hops.first().is_some_and(|hop| hop.contains("192.0.2.10")), "{hops:#?}");
-    assert!(hops.last().is_some_and(|hop| hop.contains(&world)), "{hops:#?}");
+    for family in INNER {
+        let (world, gateway) =
+            (WORLD.of(*family).to_string(), GATEWAY_TUNNEL.of(*family).to_string());
+        let command = ["traceroute", "-n", "-I", "-q", "1", "-w", "1", &world];
+        let hops = lab.host(POD_A.name)?.run(&command)?;
+        let is = |hop: Option<&str>, address: &str| {
+            hop.is_some_and(|hop| hop.split_whitespace().any(|word| word == address))
+        };
+        assert!(is(hops.lines().nth(1), &gateway), "{hops}");
+        assert!(is(hops.lines().last(), &world), "{hops}");
+    }
     lab.report()?.require_clean()
 }
 
 #[test]
 fn the_gateway_answers_ping_on_its_own_addresses() -> Result<()> {
     let lab = product(&both_policies())?;
-    lab.host("node1")?.run(&["ping", "-c", "1", "-W", "2", "192.0.2.10"])?;
-    lab.host("router")?.run(&["ping", "-c", "1", "-W", "2", "203.0.113.2"])?;
+    for family in INNER {
+        for (host, address) in [("node1", GATEWAY_TUNNEL), ("router", GATEWAY_EXTERNAL)] {
+            let address = address.of(*family).to_string();
+            lab.host(host)?.run(&["ping", "-c", "1", "-W", "2", &address])?;
+        }
+    }
     lab.report()?.require_clean()
 }

@@ -4,28 +4,26 @@ mod common;
 
 use anyhow::Result;
 use common::{
-    Conversation, SHORT, both_policies, crawler, open_all, payments, policy_id, product,
-    require_right,
+    Conversation, apply_at_nodes, both_policies, crawler, only_crawler, open_all, payments,
+    product, require_right, require_silence, say_all,
 };
 use lab::config::NODE_CONFIG;
-use lab::probe::TIMEOUT;
 use lab::stack::redirector;
-use lab::topology::{NODE1, NODES, POD_A, POD_B, POD_C, WORLD};
+use lab::topology::{NODE1, POD_A, POD_B, POD_C, WORLD};
 use lab::traffic::{Expected, Traffic};
 
 #[test]
 fn a_killed_gateway_lets_nothing_out_and_a_new_one_serves_again() -> Result<()> {
     let mut lab = product(&both_policies())?;
-    let mut flow = Conversation::open(&lab, POD_A, policy_id(payments()))?;
-    flow.say(TIMEOUT)?;
+    let mut flows = Conversation::open_each(&lab, POD_A, payments())?;
+    say_all(&mut flows)?;
 
     lab.take_daemon("egress-gateway")?.kill()?;
     for _ in 0..5 {
-        flow.say(SHORT).expect_err("there is no gateway");
+        require_silence(&mut flows, "there is no gateway")?;
     }
-    Conversation::open(&lab, POD_C, policy_id(crawler()))?
-        .say(SHORT)
-        .expect_err("nor for a new flow");
+    let mut later = Conversation::open_each(&lab, POD_C, crawler())?;
+    require_silence(&mut later, "nor for a new flow")?;
     let mut traffic = Traffic::default();
     open_all(&lab, &mut traffic, POD_B, WORLD, Expected::Node)?;
     require_right(&lab, &traffic)?;
@@ -33,23 +31,20 @@ fn a_killed_gateway_lets_nothing_out_and_a_new_one_serves_again() -> Result<()> 
     lab.start_gateway(&both_policies())?;
     open_all(&lab, &mut traffic, POD_A, WORLD, payments())?;
     open_all(&lab, &mut traffic, POD_C, WORLD, crawler())?;
-    flow.say(TIMEOUT)?;
+    say_all(&mut flows)?;
     require_right(&lab, &traffic)
 }
 
 #[test]
 fn a_restarted_gateway_has_the_policies_it_accepted_last() -> Result<()> {
-    let mut lab = product(&common::only_crawler())?;
+    let mut lab = product(&only_crawler())?;
     lab.apply_at_gateway(&both_policies())?;
-    for node in &NODES {
-        lab.apply_at_node(node, &both_policies())?;
-        lab.wait_until_redirected(node, &both_policies())?;
-    }
+    apply_at_nodes(&lab, &both_policies())?;
     let status = lab.take_daemon("egress-gateway")?.stop()?;
     assert!(status.success(), "SIGTERM is an ordinary end: {status}");
     // the file it is started with is the older one
-    lab.start_gateway(&common::only_crawler())?;
-    lab.oracle().expect(common::PAYMENTS_IP, policy_id(payments()), "shop-payments")?;
+    lab.start_gateway(&only_crawler())?;
+    lab.expect_policies(&both_policies())?;
     let mut traffic = Traffic::default();
     open_all(&lab, &mut traffic, POD_A, WORLD, payments())?;
     require_right(&lab, &traffic)
@@ -58,17 +53,17 @@ fn a_restarted_gateway_has_the_policies_it_accepted_last() -> Result<()> {
 #[test]
 fn traffic_goes_on_without_its_redirector() -> Result<()> {
     let mut lab = product(&both_policies())?;
-    let mut flow = Conversation::open(&lab, POD_A, policy_id(payments()))?;
-    let source = flow.say(TIMEOUT)?;
+    let mut flows = Conversation::open_each(&lab, POD_A, payments())?;
+    let sources = say_all(&mut flows)?;
 
     lab.take_daemon(&redirector(&NODE1))?.kill()?;
-    assert_eq!(flow.say(TIMEOUT)?, source);
+    assert_eq!(say_all(&mut flows)?, sources);
     let mut traffic = Traffic::default();
     open_all(&lab, &mut traffic, POD_A, WORLD, payments())?;
     open_all(&lab, &mut traffic, POD_B, WORLD, Expected::Node)?;
 
     lab.start_redirector(&NODE1, "auto", &both_policies())?;
-    assert_eq!(flow.say(TIMEOUT)?, source);
+    assert_eq!(say_all(&mut flows)?, sources);
     open_all(&lab, &mut traffic, POD_A, WORLD, payments())?;
     open_all(&lab, &mut traffic, POD_B, WORLD, Expected::Node)?;
     require_right(&lab, &traffic)

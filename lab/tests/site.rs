@@ -8,20 +8,22 @@ use std::process::{Child, Command, Stdio};
 use anyhow::{Context, Result, ensure};
 use lab::echo::http::blob_sha256;
 use lab::echo::seen::Protocol;
+use lab::family::Dual;
 use lab::oracle::Class;
+use lab::site::Site;
 use lab::stack::Lab;
 use lab::topology::{POD_A, POD_C, PODS, WORLD, WORLD_EXCLUDED};
-use lab::traffic::{Expected, Traffic};
+use lab::traffic::{Expected, Traffic, url};
 use lab::wait::{PATIENCE, until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 #[test]
 fn without_the_product_every_pod_leaves_as_its_node() -> Result<()> {
-    let lab = Lab::start()?;
+    let lab = Lab::start(Site::default())?;
     let mut traffic = Traffic::default();
     for pod in PODS {
-        for to in [WORLD, WORLD_EXCLUDED] {
+        for to in [WORLD, WORLD_EXCLUDED].into_iter().flat_map(Dual::both) {
             for protocol in [Protocol::Tcp, Protocol::Udp, Protocol::Icmp] {
                 let flow = traffic.plan(pod, protocol, to, Expected::Node);
                 traffic.open(&lab, &flow)?;
@@ -40,27 +42,32 @@ fn without_the_product_every_pod_leaves_as_its_node() -> Result<()> {
 
 #[test]
 fn pods_reach_each_other_across_nodes_with_their_own_addresses() -> Result<()> {
-    let lab = Lab::start()?;
-    lab.host(POD_C.name)?.run(&["ping", "-c", "1", "-W", "2", &POD_A.address.to_string()])?;
+    let lab = Lab::start(Site::default())?;
+    for to in POD_A.address.both() {
+        lab.host(POD_C.name)?.run(&["ping", "-c", "1", "-W", "2", &to.to_string()])?;
+    }
     let report = lab.report()?;
     report.require_clean()?;
-    assert_eq!(report.count(Class::Cluster), 2, "{report}");
+    assert_eq!(report.count(Class::Cluster), 4, "{report}");
     Ok(())
 }
 
 #[test]
 fn a_megabyte_arrives_unchanged_in_both_directions() -> Result<()> {
     const BYTES: u64 = 1_000_000;
-    let lab = Lab::start()?;
+    let lab = Lab::start(Site::default())?;
     let pod = lab.host(POD_A.name)?;
-    let url = format!("http://{WORLD}/blob");
-    pod.run(&["curl", "-sSf", "-m", "30", "-o", "/run/blob", &format!("{url}?bytes={BYTES}")])?;
-    let received = pod.run(&["sha256sum", "/run/blob"])?;
-    let answer = pod.run(&["curl", "-sSf", "-m", "30", "-T", "/run/blob", &url])?;
     let expected = blob_sha256(BYTES);
-    assert!(received.starts_with(&expected), "{received}");
-    assert!(answer.contains(&expected) && answer.contains(&BYTES.to_string()), "{answer}");
-    Ok(())
+    for world in WORLD.both() {
+        let url = format!("{}/blob", url(world));
+        let get = format!("{url}?bytes={BYTES}");
+        pod.run(&["curl", "-sSf", "-m", "30", "-o", "/run/blob", &get])?;
+        let received = pod.run(&["sha256sum", "/run/blob"])?;
+        let answer = pod.run(&["curl", "-sSf", "-m", "30", "-T", "/run/blob", &url])?;
+        assert!(received.starts_with(&expected), "{url}: {received}");
+        assert!(answer.contains(&expected) && answer.contains(&BYTES.to_string()), "{answer}");
+    }
+    lab.report()?.require_clean()
 }
 
 #[test]

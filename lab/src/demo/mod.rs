@@ -2,7 +2,7 @@
 
 mod screen;
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use anyhow::{Context, Result, ensure};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -11,12 +11,14 @@ use signal_hook::iterator::Signals;
 use crate::config::{GATEWAY_CONFIG, NODE_CONFIG, POLICY};
 use crate::echo::http::blob_sha256;
 use crate::echo::seen::Protocol;
+use crate::family::Dual;
 use crate::namespaces::end_all;
-use crate::stack::{CRAWLER, Lab, PAYMENTS, SITE, documents, egress_ips};
+use crate::site::{CRAWLER, INNER, PAYMENTS, Site};
+use crate::stack::Lab;
 use crate::topology::{
     GATEWAY_TUNNEL, NODES, POD_A, POD_B, POD_C, POD_D, Pod, WORLD, WORLD_EXCLUDED,
 };
-use crate::traffic::{Expected, Flow, Traffic};
+use crate::traffic::{Expected, Flow, Traffic, url};
 use screen::{Screen, typed};
 
 /// Enough for any machine of the last ten years to send the bytes of one direction.
@@ -24,12 +26,12 @@ const TRANSFER_SECONDS: &str = "120";
 
 /// # Errors
 /// When any flow left with another address than it should, or anything else was not as promised.
-pub fn run(bytes: u64) -> Result<()> {
+pub fn run(site: Site, bytes: u64) -> Result<()> {
     end_with_signals()?;
     let mut demo = Demo {
         screen: Screen::default(),
         traffic: Traffic::default(),
-        lab: Lab::start().context("starting the lab")?,
+        lab: Lab::start(site).context("starting the lab")?,
         bytes,
         wrong: Vec::new(),
     };
@@ -51,6 +53,8 @@ fn end_with_signals() -> Result<()> {
     });
     Ok(())
 }
+
+const ALL: [Protocol; 3] = [Protocol::Tcp, Protocol::Udp, Protocol::Icmp];
 
 struct Demo {
     screen: Screen,
@@ -74,8 +78,11 @@ impl Demo {
     }
 
     fn before_any_policy(&mut self) -> Result<()> {
-        self.screen.step("Gateway and redirectors run, but no policy: pods leave as their nodes");
-        let site = documents(&[SITE]);
+        let site = self.lab.site();
+        self.screen.step(&format!(
+            "Gateway ({site}) and redirectors run, no policy: pods leave as their nodes"
+        ));
+        let site = site.documents(&[]);
         self.lab.start_gateway(&site)?;
         self.screen.command("gateway", &format!("egress-gateway run --config {GATEWAY_CONFIG}"));
         for node in &NODES {
@@ -83,7 +90,7 @@ impl Demo {
             self.screen.command(node.name, &format!("node-redirect run --config {NODE_CONFIG}"));
         }
         for pod in [POD_A, POD_C] {
-            self.open(pod, Protocol::Tcp, WORLD, Expected::Node)?;
+            self.open(pod, &[Protocol::Tcp], WORLD, Expected::Node)?;
         }
         Ok(())
     }
@@ -91,8 +98,8 @@ impl Demo {
     fn apply_policies(&mut self) -> Result<()> {
         self.screen
             .step("Two policies are applied: at the gateway over HTTP, at the nodes by file");
-        let all = documents(&[SITE, PAYMENTS, CRAWLER]);
-        self.screen.output(&documents(&[PAYMENTS, CRAWLER]));
+        let all = self.lab.site().documents(&[PAYMENTS, CRAWLER]);
+        self.screen.output(&[PAYMENTS, CRAWLER].join("---\n"));
         let answer = self.lab.apply_at_gateway(&all)?;
         self.screen.command("gateway", "egress-gateway policy apply -f policies.yaml");
         self.screen.output(&answer);
@@ -107,30 +114,20 @@ impl Demo {
     fn selected_pods(&mut self) -> Result<()> {
         self.screen.step("Selected pods on both nodes leave as the egress IP of their policy");
         for pod in [POD_A, POD_D, POD_C] {
-            let expected = egress_of(pod)?;
-            for protocol in [Protocol::Tcp, Protocol::Udp, Protocol::Icmp] {
-                self.open(pod, protocol, WORLD, expected)?;
-            }
+            self.open(pod, &ALL, WORLD, egress_of(pod)?)?;
         }
         // flows of one pod at the same time, to one place
-        for protocol in [Protocol::Tcp, Protocol::Tcp, Protocol::Udp, Protocol::Udp] {
-            self.open(POD_A, protocol, WORLD, egress_of(POD_A)?)?;
-        }
-        Ok(())
+        let more = [Protocol::Tcp, Protocol::Tcp, Protocol::Udp, Protocol::Udp];
+        self.open(POD_A, &more, WORLD, egress_of(POD_A)?)
     }
 
     fn not_selected(&mut self) -> Result<()> {
         self.screen
             .step("A pod that no policy selects, and a destination that one policy excludes");
-        for protocol in [Protocol::Tcp, Protocol::Udp, Protocol::Icmp] {
-            self.open(POD_B, protocol, WORLD, Expected::Node)?;
-        }
-        for protocol in [Protocol::Tcp, Protocol::Udp, Protocol::Icmp] {
-            self.open(POD_A, protocol, WORLD_EXCLUDED, Expected::Node)?;
-        }
+        self.open(POD_B, &ALL, WORLD, Expected::Node)?;
+        self.open(POD_A, &ALL, WORLD_EXCLUDED, Expected::Node)?;
         // the exclusion binds its own policy only
-        self.open(POD_C, Protocol::Tcp, WORLD_EXCLUDED, egress_of(POD_C)?)?;
-        Ok(())
+        self.open(POD_C, &[Protocol::Tcp], WORLD_EXCLUDED, egress_of(POD_C)?)
     }
 
     fn bulk(&mut self) -> Result<()> {
@@ -138,39 +135,46 @@ impl Demo {
         self.screen
             .step(&format!("{bytes} bytes from the world and back to it, with equal checksums"));
         let expected = blob_sha256(bytes);
+        self.screen.output(&format!("the world sends {expected}"));
+        INNER.iter().try_for_each(|family| self.there_and_back(WORLD.of(*family), &expected))
+    }
+
+    fn there_and_back(&mut self, world: IpAddr, sha256: &str) -> Result<()> {
         let file = "/run/blob";
         let curl = ["curl", "-sSf", "-m", TRANSFER_SECONDS];
 
-        let down = self.plan(POD_A)?;
-        let url = format!("http://{WORLD}/blob?flow={}&bytes={bytes}", down.id);
+        let down = self.plan(POD_A, world)?;
+        let from = format!("{}/blob?flow={}&bytes={}", url(world), down.id, self.bytes);
         let rate = "%{time_total} s, %{speed_download} bytes/s\n";
-        self.run(&down, &[&curl[..], &["-o", file, "-w", rate, &url]].concat());
+        self.run(&down, &[&curl[..], &["-o", file, "-w", rate, &from]].concat());
         let here = self.run(&down, &["sha256sum", file]);
-        if !here.starts_with(&expected) {
+        if !here.starts_with(sha256) {
             self.traffic.unanswered(&down);
         }
 
-        let up = self.plan(POD_A)?;
-        let url = format!("http://{WORLD}/blob?flow={}", up.id);
+        let up = self.plan(POD_A, world)?;
+        let to = format!("{}/blob?flow={}", url(world), up.id);
         let rate = "\n%{time_total} s, %{speed_upload} bytes/s\n";
-        let there = self.run(&up, &[&curl[..], &["-T", file, "-w", rate, &url]].concat());
-        if !there.contains(&expected) {
+        let there = self.run(&up, &[&curl[..], &["-T", file, "-w", rate, &to]].concat());
+        if !there.contains(sha256) {
             self.traffic.unanswered(&up);
         }
-        self.screen.output(&format!("the world sent {expected}"));
         Ok(())
     }
 
     fn show_the_way(&mut self) -> Result<()> {
         self.screen.step("The pod's way to the world: its first hop is the gateway");
-        let world = WORLD.to_string();
-        let command = ["traceroute", "-n", "-I", "-q", "1", "-w", "1", &world];
-        self.screen.command(POD_A.name, &typed(&command));
-        let hops = self.lab.host(POD_A.name)?.run(&command)?;
-        self.screen.output(&hops);
-        let first = hops.lines().nth(1).unwrap_or_default();
-        if !first.contains(&GATEWAY_TUNNEL.to_string()) {
-            self.wrong.push(format!("the first hop is not the gateway: {first}"));
+        for family in INNER {
+            let world = WORLD.of(*family).to_string();
+            let command = ["traceroute", "-n", "-I", "-q", "1", "-w", "1", &world];
+            self.screen.command(POD_A.name, &typed(&command));
+            let hops = self.lab.host(POD_A.name)?.run(&command)?;
+            self.screen.output(&hops);
+            let first = hops.lines().nth(1).unwrap_or_default();
+            let gateway = GATEWAY_TUNNEL.of(*family).to_string();
+            if !first.split_whitespace().any(|word| word == gateway) {
+                self.wrong.push(format!("the first hop is not the gateway: {first}"));
+            }
         }
         Ok(())
     }
@@ -188,9 +192,9 @@ impl Demo {
             self.screen.command(node.name, "node-redirect list");
             self.screen.table(&table);
         }
-        for verb in ["sessions", "stats"] {
-            let table = self.lab.gateway_cli(&[verb])?;
-            self.screen.command("gateway", &format!("egress-gateway {verb}"));
+        for words in [&["sessions", "--policy", "shop-crawler"][..], &["stats"]] {
+            let table = self.lab.gateway_cli(words)?;
+            self.screen.command("gateway", &format!("egress-gateway {}", words.join(" ")));
             self.screen.table(&table);
         }
         Ok(())
@@ -213,14 +217,23 @@ impl Demo {
         Ok(())
     }
 
-    /// Opens a flow with its tool, on screen.
+    /// Opens a flow of each protocol, in each family, with its tool, on screen.
     fn open(
         &mut self,
         pod: Pod,
-        protocol: Protocol,
-        to: Ipv4Addr,
+        protocols: &[Protocol],
+        to: Dual,
         expected: Expected,
     ) -> Result<()> {
+        for family in INNER {
+            for protocol in protocols {
+                self.open_one(pod, *protocol, to.of(*family), expected);
+            }
+        }
+        Ok(())
+    }
+
+    fn open_one(&mut self, pod: Pod, protocol: Protocol, to: IpAddr, expected: Expected) {
         let flow = self.traffic.plan(pod, protocol, to, expected);
         self.screen.command(pod.name, &flow.command().join(" "));
         match self.traffic.open(&self.lab, &flow) {
@@ -234,11 +247,10 @@ impl Demo {
             Ok(answer) => self.screen.output(&answer),
             Err(error) => self.screen.output(&error.to_string()),
         }
-        Ok(())
     }
 
-    fn plan(&mut self, pod: Pod) -> Result<Flow> {
-        Ok(self.traffic.plan(pod, Protocol::Tcp, WORLD, egress_of(pod)?))
+    fn plan(&mut self, pod: Pod, to: IpAddr) -> Result<Flow> {
+        Ok(self.traffic.plan(pod, Protocol::Tcp, to, egress_of(pod)?))
     }
 
     /// Runs a command that belongs to `flow`, on screen; its output.
@@ -257,7 +269,5 @@ impl Demo {
 /// By the policies of this scenario.
 fn egress_of(pod: Pod) -> Result<Expected> {
     let policy = if pod.name == POD_C.name { CRAWLER } else { PAYMENTS };
-    let all = egress_ips(&documents(&[SITE, policy]))?;
-    let (address, policy, _) = all.first().context("the policy has no egress IP")?;
-    Ok(Expected::Egress { address: *address, policy: *policy })
+    Expected::by(policy)
 }

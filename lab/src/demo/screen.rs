@@ -1,5 +1,8 @@
-//! How the demo looks: numbered steps, the commands as typed, their output indented. Nothing is wider than 100 columns.
+//! How the demo looks: numbered steps, the commands as typed, their output indented. Nothing that it lays out itself is wider than 100 columns.
 
+use std::collections::BTreeMap;
+
+use crate::echo::seen::Protocol;
 use crate::traffic::Judged;
 
 #[derive(Debug, Default)]
@@ -34,27 +37,39 @@ impl Screen {
         self.after_table = true;
     }
 
+    /// One row for all flows of a pod to one destination that fared alike.
     pub(super) fn flows(&self, judged: &[Judged]) {
-        let header = ["flow", "pod", "protocol", "destination", "must be", "the world saw"];
-        self.row(header.map(str::to_owned));
+        row(&["pod", "flows", "destination", "must be", "the world saw"].map(str::to_owned));
+        let mut rows: Vec<([String; 4], Vec<Protocol>)> = Vec::new();
         for Judged { flow, sources, answered } in judged {
             let seen: Vec<String> = sources.iter().map(ToString::to_string).collect();
             let seen = if seen.is_empty() { "nothing".to_owned() } else { seen.join(" ") };
             let note = if *answered { "" } else { ", but the pod got no answer, or a wrong one" };
-            self.row([
-                flow.id.to_string(),
-                flow.pod.name.to_owned(),
-                flow.protocol.name().to_owned(),
-                flow.to.to_string(),
-                flow.source().to_string(),
-                seen + note,
-            ]);
+            let (to, source) = (flow.to.to_string(), flow.source().to_string());
+            let fared = [flow.pod.name.to_owned(), to, source, seen + note];
+            match rows.iter_mut().find(|(known, _)| *known == fared) {
+                Some((_, protocols)) => protocols.push(flow.protocol),
+                None => rows.push((fared, vec![flow.protocol])),
+            }
+        }
+        for ([pod, to, source, seen], protocols) in rows {
+            row(&[pod, counted(&protocols), to, source, seen]);
         }
     }
+}
 
-    fn row(&self, [flow, pod, protocol, destination, expected, seen]: [String; 6]) {
-        println!("  {flow:>4}  {pod:<6}  {protocol:<8}  {destination:<14}  {expected:<14}  {seen}");
+fn row([pod, flows, destination, expected, seen]: &[String; 5]) {
+    println!("  {pod:<5}  {flows:<20}  {destination:<16}  {expected:<16}  {seen}");
+}
+
+/// As `3 TCP, 1 UDP`.
+fn counted(protocols: &[Protocol]) -> String {
+    let mut counts = BTreeMap::new();
+    for protocol in protocols {
+        *counts.entry(*protocol).or_insert(0) += 1;
     }
+    let counts = counts.iter().map(|(protocol, count)| format!("{count} {}", protocol.name()));
+    counts.collect::<Vec<_>>().join(", ")
 }
 
 /// A command as one would type it into a shell; the last word of a long one goes to a line of its own.

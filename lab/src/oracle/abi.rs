@@ -1,7 +1,8 @@
 //! The Rust side of bpf/oracle.h.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
+use crate::family::Dual;
 use crate::topology::{GATEWAY_TUNNEL, POD_MASK, POD_NET, VXLAN_PORT};
 
 /// `enum packet_class`, in its order.
@@ -69,17 +70,35 @@ pub(super) enum ExitKind {
 }
 
 /// `struct exit_config`.
-pub(super) fn exit_config(kind: ExitKind, own: Ipv4Addr) -> Vec<u8> {
-    [
-        &(kind as u32).to_ne_bytes()[..],
-        &own.octets(),
-        &GATEWAY_TUNNEL.octets(),
-        &POD_NET.octets(),
-        &POD_MASK.octets(),
-        &VXLAN_PORT.to_be_bytes(),
-        &[0; 2],
-    ]
-    .concat()
+pub(super) fn exit_config(kind: ExitKind, own: Dual) -> Vec<u8> {
+    let mut bytes = (kind as u32).to_ne_bytes().to_vec();
+    for address in own.both().into_iter().chain(GATEWAY_TUNNEL.both()) {
+        bytes.extend(address_bytes(address));
+    }
+    for (net, mask) in POD_NET.both().into_iter().zip(POD_MASK.both()) {
+        bytes.extend(address_bytes(net));
+        bytes.extend(mask_bytes(mask));
+    }
+    bytes.extend(VXLAN_PORT.to_be_bytes());
+    bytes.extend([0; 2]);
+    bytes
+}
+
+/// `struct address`: of IPv4 as `::ffff:192.0.2.1`.
+pub(super) fn address_bytes(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+        IpAddr::V6(address) => address.octets(),
+    }
+}
+
+/// Of IPv4 all of what goes before the address is part of the prefix.
+fn mask_bytes(mask: IpAddr) -> [u8; 16] {
+    let mut bytes = address_bytes(mask);
+    if mask.is_ipv4() {
+        bytes[..12].fill(0xff);
+    }
+    bytes
 }
 
 /// `struct sample`: the class, the packet's length, its first bytes.

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
@@ -14,8 +14,9 @@ use libbpf_rs::{
 use nix::net::if_::if_nametoindex;
 
 use super::Expected;
-use super::abi::{Class, ExitKind, Sample, exit_config};
+use super::abi::{Class, ExitKind, Sample, address_bytes, exit_config};
 use super::report::ExitReport;
+use crate::family::Dual;
 use crate::host::Host;
 use crate::wait::{PATIENCE, until};
 
@@ -38,7 +39,7 @@ impl Exit {
         device: &str,
         name: &'static str,
         kind: ExitKind,
-        own: Ipv4Addr,
+        own: Dual,
     ) -> Result<Self> {
         let object = ObjectBuilder::default()
             .open_memory(PROGRAM)?
@@ -74,8 +75,8 @@ impl Exit {
         })
     }
 
-    pub(super) fn expect(&self, egress_ip: Ipv4Addr, policy: u32) -> Result<()> {
-        let key = egress_ip.octets();
+    pub(super) fn expect(&self, egress_ip: IpAddr, policy: u32) -> Result<()> {
+        let key = address_bytes(egress_ip);
         if self.egress_ip_packets.lookup_percpu(&key, MapFlags::ANY)?.is_none() {
             let zeros = vec![vec![0; 8]; libbpf_rs::num_possible_cpus()?];
             self.egress_ip_packets.update_percpu(&key, &zeros, MapFlags::ANY)?;
@@ -83,12 +84,12 @@ impl Exit {
         Ok(self.egress_ips.update(&key, &policy.to_ne_bytes(), MapFlags::ANY)?)
     }
 
-    pub(super) fn forbid(&self, egress_ip: Ipv4Addr) -> Result<()> {
-        Ok(self.egress_ips.delete(&egress_ip.octets())?)
+    pub(super) fn forbid(&self, egress_ip: IpAddr) -> Result<()> {
+        Ok(self.egress_ips.delete(&address_bytes(egress_ip))?)
     }
 
     /// The counters of a moment at which device and classes agree.
-    pub(super) fn report(&self, expected: &BTreeMap<Ipv4Addr, Expected>) -> Result<ExitReport> {
+    pub(super) fn report(&self, expected: &BTreeMap<IpAddr, Expected>) -> Result<ExitReport> {
         let (packets, device) = until(
             &format!("the oracle and the device at {} have counted the same", self.name),
             PATIENCE,
@@ -105,7 +106,7 @@ impl Exit {
         )?;
         let mut egress_ips = BTreeMap::new();
         for address in expected.keys() {
-            egress_ips.insert(*address, sum(&self.egress_ip_packets, &address.octets())?);
+            egress_ips.insert(*address, sum(&self.egress_ip_packets, &address_bytes(*address))?);
         }
         Ok(ExitReport {
             name: self.name,

@@ -1,10 +1,13 @@
 //! Puts a made-up frame on a wire, past the host's own network stack: how a test shows that the oracle would notice.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsRawFd;
 
-use anyhow::{Context, Result, ensure};
-use etherparse::{Icmpv4Type, PacketBuilder};
+use anyhow::{Context, Result, bail, ensure};
+use etherparse::{
+    IcmpEchoHeader, Icmpv4Type, Icmpv6Type, IpHeaders, PacketBuilder, PacketBuilderStep, icmpv4,
+    icmpv6,
+};
 use nix::ifaddrs::getifaddrs;
 use nix::sys::socket::{AddressFamily, LinkAddr, MsgFlags, SockFlag, SockType, bind, send, socket};
 
@@ -39,37 +42,110 @@ pub fn frame(ether_type: u16, payload: &[u8]) -> Vec<u8> {
     [&BROADCAST[..], &SOURCE_MAC, &ether_type.to_be_bytes(), payload].concat()
 }
 
-/// An IPv4 packet with a UDP datagram, with good checksums.
-pub fn udp(source: Ipv4Addr, to: Ipv4Addr, port: u16, payload: &[u8]) -> Result<Vec<u8>> {
+pub const IPV4: u16 = 0x0800;
+pub const IPV6: u16 = 0x86dd;
+pub const ARP: u16 = 0x0806;
+
+/// An Ethernet frame with this IP packet, of the family that its first byte says.
+#[must_use]
+pub fn ip_frame(packet: &[u8]) -> Vec<u8> {
+    let is_v6 = packet.first().is_some_and(|byte| byte >> 4 == 6);
+    frame(if is_v6 { IPV6 } else { IPV4 }, packet)
+}
+
+fn ip(source: IpAddr, to: IpAddr) -> Result<PacketBuilderStep<IpHeaders>> {
+    match (source, to) {
+        (IpAddr::V4(source), IpAddr::V4(to)) => {
+            Ok(PacketBuilder::ipv4(source.octets(), to.octets(), HOP_LIMIT))
+        }
+        (IpAddr::V6(source), IpAddr::V6(to)) => {
+            Ok(PacketBuilder::ipv6(source.octets(), to.octets(), HOP_LIMIT))
+        }
+        _ => bail!("{source} and {to} are of two families"),
+    }
+}
+
+/// An IP packet with a UDP datagram, with good checksums.
+pub fn udp(source: IpAddr, to: IpAddr, port: u16, payload: &[u8]) -> Result<Vec<u8>> {
     let mut packet = Vec::new();
-    let builder = PacketBuilder::ipv4(source.octets(), to.octets(), 64).udp(40_000, port);
-    builder.write(&mut packet, payload)?;
+    ip(source, to)?.udp(40_000, port).write(&mut packet, payload)?;
     Ok(packet)
 }
 
-pub fn tcp(source: Ipv4Addr, to: Ipv4Addr, payload: &[u8]) -> Result<Vec<u8>> {
+pub fn tcp(source: IpAddr, to: IpAddr, payload: &[u8]) -> Result<Vec<u8>> {
     let mut packet = Vec::new();
-    let builder = PacketBuilder::ipv4(source.octets(), to.octets(), 64).tcp(40_000, 80, 1, 1024);
-    builder.write(&mut packet, payload)?;
+    ip(source, to)?.tcp(40_000, 80, 1, 1024).write(&mut packet, payload)?;
     Ok(packet)
 }
 
-pub fn icmp(source: Ipv4Addr, to: Ipv4Addr, kind: Icmpv4Type, payload: &[u8]) -> Result<Vec<u8>> {
+/// ICMP messages that exist in both families.
+#[derive(Clone, Copy, Debug)]
+pub enum Icmp {
+    EchoRequest,
+    PortUnreachable,
+}
+
+pub fn icmp(source: IpAddr, to: IpAddr, kind: Icmp, payload: &[u8]) -> Result<Vec<u8>> {
     let mut packet = Vec::new();
-    let builder = PacketBuilder::ipv4(source.octets(), to.octets(), 64).icmpv4(kind);
-    builder.write(&mut packet, payload)?;
+    let step = ip(source, to)?;
+    let echo = IcmpEchoHeader { id: 1, seq: 1 };
+    match (kind, source.is_ipv6()) {
+        (Icmp::EchoRequest, false) => {
+            step.icmpv4(Icmpv4Type::EchoRequest(echo)).write(&mut packet, payload)
+        }
+        (Icmp::EchoRequest, true) => {
+            step.icmpv6(Icmpv6Type::EchoRequest(echo)).write(&mut packet, payload)
+        }
+        (Icmp::PortUnreachable, false) => {
+            let port = icmpv4::DestUnreachableHeader::Port;
+            step.icmpv4(Icmpv4Type::DestinationUnreachable(port)).write(&mut packet, payload)
+        }
+        (Icmp::PortUnreachable, true) => {
+            let port = icmpv6::DestUnreachableCode::Port;
+            step.icmpv6(Icmpv6Type::DestinationUnreachable(port)).write(&mut packet, payload)
+        }
+    }?;
     Ok(packet)
 }
+
+/// A neighbour or listener discovery message without options: type, four bytes of flags, and the address that it is about.
+pub fn discovery(source: Ipv6Addr, kind: u8, target: Ipv6Addr) -> Result<Vec<u8>> {
+    let all_nodes = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+    let message = Icmpv6Type::Unknown { type_u8: kind, code_u8: 0, bytes5to8: [0; 4] };
+    let builder = PacketBuilder::ipv6(source.octets(), all_nodes.octets(), ND_HOP_LIMIT);
+    let mut packet = Vec::new();
+    builder.icmpv6(message).write(&mut packet, &target.octets())?;
+    Ok(packet)
+}
+
+/// The same IPv6 packet with an extension header of 8 bytes in front of what it carries. Fragment headers have their own fields in `content`.
+#[must_use]
+pub fn extended(packet: &[u8], extension: u8, content: [u8; 6]) -> Vec<u8> {
+    let mut extended = packet.to_vec();
+    let next = std::mem::replace(&mut extended[NEXT_HEADER], extension);
+    let header = [&[next, 0][..], &content].concat();
+    extended.splice(IPV6_HEADER..IPV6_HEADER, header);
+    let length = (extended.len() - IPV6_HEADER) as u16;
+    extended[PAYLOAD_LENGTH..NEXT_HEADER].copy_from_slice(&length.to_be_bytes());
+    extended
+}
+
+pub const HOP_BY_HOP: u8 = 0;
+pub const FRAGMENT: u8 = 44;
+
+const HOP_LIMIT: u8 = 64;
+/// RFC 4861 section 7.1: whoever passes a packet on lowers it, so this one comes from the link.
+const ND_HOP_LIMIT: u8 = 255;
+const IPV6_HEADER: usize = 40;
+const PAYLOAD_LENGTH: usize = 4;
+const NEXT_HEADER: usize = 6;
 
 /// What VXLAN carries in its datagram: its header, an Ethernet header, and `packet`.
 #[must_use]
 pub fn vxlan(vni: u32, packet: &[u8]) -> Vec<u8> {
     let header = [&[0x08, 0, 0, 0][..], &(vni << 8).to_be_bytes()].concat();
-    [header, frame(IPV4, packet)].concat()
+    [header, ip_frame(packet)].concat()
 }
-
-pub const IPV4: u16 = 0x0800;
-pub const ARP: u16 = 0x0806;
 
 /// Tells everybody that `sender` is here.
 #[must_use]

@@ -10,7 +10,7 @@ pub mod forge;
 mod report;
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use anyhow::Result;
 
@@ -25,7 +25,7 @@ use exit::Exit;
 #[derive(Debug)]
 pub struct Oracle {
     exits: Vec<Exit>,
-    expected: BTreeMap<Ipv4Addr, Expected>,
+    expected: BTreeMap<IpAddr, Expected>,
 }
 
 #[derive(Clone, Debug)]
@@ -60,7 +60,7 @@ impl Oracle {
     }
 
     /// From here on `egress_ip` is the source of this policy's packets. To be called before the policy is applied.
-    pub fn expect(&mut self, egress_ip: Ipv4Addr, policy: u32, name: &str) -> Result<()> {
+    pub fn expect(&mut self, egress_ip: IpAddr, policy: u32, name: &str) -> Result<()> {
         for exit in &self.exits {
             exit.expect(egress_ip, policy)?;
         }
@@ -69,7 +69,7 @@ impl Oracle {
     }
 
     /// From here on no packet may have this source. To be called after the policy's removal is acknowledged.
-    pub fn forbid(&mut self, egress_ip: Ipv4Addr) -> Result<()> {
+    pub fn forbid(&mut self, egress_ip: IpAddr) -> Result<()> {
         for exit in &self.exits {
             exit.forbid(egress_ip)?;
         }
@@ -78,7 +78,7 @@ impl Oracle {
     }
 
     #[must_use]
-    pub fn expected(&self) -> Vec<Ipv4Addr> {
+    pub fn expected(&self) -> Vec<IpAddr> {
         self.expected.keys().copied().collect()
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use anyhow::{Result, bail};
 use etherparse::{LaxNetSlice, LaxSlicedPacket, TransportSlice};
@@ -16,7 +16,7 @@ const SHOWN: usize = 5;
 #[derive(Clone, Debug)]
 pub struct Report {
     pub exits: Vec<ExitReport>,
-    pub expected: BTreeMap<Ipv4Addr, Expected>,
+    pub expected: BTreeMap<IpAddr, Expected>,
 }
 
 #[derive(Clone, Debug)]
@@ -25,7 +25,7 @@ pub struct ExitReport {
     pub packets: BTreeMap<Class, u64>,
     /// The device's own counter, equal to the sum of `packets`.
     pub device: u64,
-    pub egress_ips: BTreeMap<Ipv4Addr, u64>,
+    pub egress_ips: BTreeMap<IpAddr, u64>,
     /// The first bytes of red packets, of those that were not reported before.
     pub samples: Vec<Sample>,
 }
@@ -45,7 +45,7 @@ impl Report {
     }
 
     #[must_use]
-    pub fn egress_ip(&self, address: Ipv4Addr) -> u64 {
+    pub fn egress_ip(&self, address: IpAddr) -> u64 {
         self.exits.iter().filter_map(|exit| exit.egress_ips.get(&address)).sum()
     }
 
@@ -122,6 +122,10 @@ fn describe(sample: &Sample) -> String {
             let header = ip.header();
             let _ = write!(text, ", {} > {}", header.source_addr(), header.destination_addr());
         }
+        if let Some(LaxNetSlice::Ipv6(ip)) = &packet.net {
+            let header = ip.header();
+            let _ = write!(text, ", {} > {}", header.source_addr(), header.destination_addr());
+        }
         if let Some(TransportSlice::Udp(udp)) = &packet.transport {
             let _ = write!(text, ", UDP {} > {}", udp.source_port(), udp.destination_port());
         }
@@ -129,6 +133,9 @@ fn describe(sample: &Sample) -> String {
             let _ = write!(text, ", TCP {} > {}", tcp.source_port(), tcp.destination_port());
         }
         if let Some(TransportSlice::Icmpv4(icmp)) = &packet.transport {
+            let _ = write!(text, ", {:?}", icmp.icmp_type());
+        }
+        if let Some(TransportSlice::Icmpv6(icmp)) = &packet.transport {
             let _ = write!(text, ", {:?}", icmp.icmp_type());
         }
     }

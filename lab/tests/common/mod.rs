@@ -2,56 +2,65 @@
 
 #![allow(dead_code, reason = "each test program uses its own part of this")]
 
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use lab::echo::ECHO_PORT;
+use lab::echo::http::blob_sha256;
 use lab::echo::seen::Protocol;
+use lab::family::Dual;
 use lab::marker::Marker;
 use lab::probe;
-use lab::stack::{CRAWLER, Lab, PAYMENTS, SITE, documents, egress_ips};
+use lab::site::{CRAWLER, INNER, PAYMENTS, Site};
+use lab::stack::Lab;
 use lab::topology::{NODES, Pod, WORLD};
-use lab::traffic::{Expected, Traffic};
+use lab::traffic::{Expected, Traffic, url};
 
-pub(crate) const PAYMENTS_IP: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 16);
-pub(crate) const CRAWLER_IP: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 17);
+pub(crate) const PAYMENTS_IP: Dual =
+    Dual::new([203, 0, 113, 16], [0x2001, 0xdb8, 0x113, 0, 0, 0, 0, 0x10]);
+pub(crate) const CRAWLER_IP: Dual =
+    Dual::new([203, 0, 113, 17], [0x2001, 0xdb8, 0x113, 0, 0, 0, 0, 0x11]);
 pub(crate) const PROTOCOLS: [Protocol; 3] = [Protocol::Tcp, Protocol::Udp, Protocol::Icmp];
+
+pub(crate) const BOTH: [&str; 2] = [PAYMENTS, CRAWLER];
 
 /// Short: for answers that must not come.
 pub(crate) const SHORT: Duration = Duration::from_millis(300);
 
+/// At the ordinary site.
 pub(crate) fn both_policies() -> String {
-    documents(&[SITE, PAYMENTS, CRAWLER])
+    Site::default().documents(&BOTH)
 }
 
 pub(crate) fn only_crawler() -> String {
-    documents(&[SITE, CRAWLER])
+    Site::default().documents(&[CRAWLER])
 }
 
 /// pod-a and pod-d.
 pub(crate) fn payments() -> Expected {
-    egress(PAYMENTS_IP)
+    egress(PAYMENTS, PAYMENTS_IP)
 }
 
 /// pod-c.
 pub(crate) fn crawler() -> Expected {
-    egress(CRAWLER_IP)
+    egress(CRAWLER, CRAWLER_IP)
 }
 
-fn egress(address: Ipv4Addr) -> Expected {
-    let all = egress_ips(&both_policies()).expect("the policies are good");
-    let (_, policy, _) = all.iter().find(|(ip, ..)| *ip == address).expect("it is in a policy");
-    Expected::Egress { address, policy: *policy }
+fn egress(document: &str, address: Dual) -> Expected {
+    let expected = Expected::by(document).expect("the policy is good");
+    let Expected::Egress { policy, .. } = expected else { unreachable!("it is a policy") };
+    assert_eq!(expected, Expected::Egress { address, policy });
+    expected
 }
 
-/// A lab in which gateway and both redirectors run and have these policies.
+/// A lab in which gateway and both redirectors run and have these policies, at the ordinary site.
 pub(crate) fn product(policies: &str) -> Result<Lab> {
-    product_with_hook("auto", policies)
+    product_at(Site::default(), "auto", policies)
 }
 
-pub(crate) fn product_with_hook(hook: &str, policies: &str) -> Result<Lab> {
-    let mut lab = Lab::start()?;
+pub(crate) fn product_at(site: Site, hook: &str, policies: &str) -> Result<Lab> {
+    let mut lab = Lab::start(site)?;
     lab.print_logs_at_end();
     lab.start_gateway(policies)?;
     for node in &NODES {
@@ -61,17 +70,28 @@ pub(crate) fn product_with_hook(hook: &str, policies: &str) -> Result<Lab> {
     Ok(lab)
 }
 
-/// TCP, UDP and ICMP echo from `pod` to `to`, all of which must be answered.
+/// The nodes' half of a change of policies.
+pub(crate) fn apply_at_nodes(lab: &Lab, policies: &str) -> Result<()> {
+    for node in &NODES {
+        lab.apply_at_node(node, policies)?;
+        lab.wait_until_redirected(node, policies)?;
+    }
+    Ok(())
+}
+
+/// TCP, UDP and ICMP echo from `pod` to `to` in each family, all of which must be answered.
 pub(crate) fn open_all(
     lab: &Lab,
     traffic: &mut Traffic,
     pod: Pod,
-    to: Ipv4Addr,
+    to: Dual,
     expected: Expected,
 ) -> Result<()> {
-    for protocol in PROTOCOLS {
-        let flow = traffic.plan(pod, protocol, to, expected);
-        traffic.open(lab, &flow)?;
+    for family in INNER {
+        for protocol in PROTOCOLS {
+            let flow = traffic.plan(pod, protocol, to.of(*family), expected);
+            traffic.open(lab, &flow)?;
+        }
     }
     Ok(())
 }
@@ -84,28 +104,60 @@ pub(crate) fn require_right(lab: &Lab, traffic: &Traffic) -> Result<()> {
     lab.report()?.require_clean()
 }
 
-/// One UDP flow of a pod, for as long as this lives.
+/// Over HTTP in both directions, in each family.
+pub(crate) fn transfer(lab: &Lab, pod: Pod, bytes: u64) -> Result<()> {
+    let (pod, expected) = (lab.host(pod.name)?, blob_sha256(bytes));
+    for family in INNER {
+        let url = format!("{}/blob", url(WORLD.of(*family)));
+        let get = format!("{url}?bytes={bytes}");
+        pod.run(&["curl", "-sSf", "-m", "60", "-o", "/run/blob", &get])?;
+        let received = pod.run(&["sha256sum", "/run/blob"])?;
+        ensure!(received.starts_with(&expected), "{family}: {received}");
+        let answer = pod.run(&["curl", "-sSf", "-m", "60", "-T", "/run/blob", &url])?;
+        ensure!(answer.contains(&expected), "{family}: {answer}");
+    }
+    Ok(())
+}
+
+/// One UDP flow of a pod to one address of the world, for as long as this lives.
 pub(crate) struct Conversation {
     socket: UdpSocket,
     marker: Marker,
+    /// The source that the world must see.
+    source: IpAddr,
 }
 
 impl Conversation {
-    pub(crate) fn open(lab: &Lab, pod: Pod, policy: u32) -> Result<Self> {
+    /// In one family, that of `world`.
+    pub(crate) fn open(lab: &Lab, pod: Pod, world: IpAddr, expected: Expected) -> Result<Self> {
+        let flow = Traffic::default().plan(pod, Protocol::Udp, world, expected);
+        let own = pod.address.of(flow.family());
         // the socket stays in the pod's network, wherever the thread is that uses it
         let socket = lab.host(pod.name)?.within(|| {
-            let socket = UdpSocket::bind((pod.address, 0))?;
-            socket.connect((WORLD, ECHO_PORT))?;
+            let socket = UdpSocket::bind((own, 0))?;
+            socket.connect((world, ECHO_PORT))?;
             Ok(socket)
         })?;
-        let marker = Marker { pod: pod.address, policy, generation: 1, sequence: 1_000_000 };
-        Ok(Self { socket, marker })
+        let marker = Marker { sequence: 1_000_000, ..flow.marker() };
+        Ok(Self { socket, marker, source: flow.source() })
+    }
+
+    /// One in each family.
+    pub(crate) fn open_each(lab: &Lab, pod: Pod, expected: Expected) -> Result<Vec<Self>> {
+        INNER.iter().map(|family| Self::open(lab, pod, WORLD.of(*family), expected)).collect()
     }
 
     /// Says something that names the flow's own policy, and waits for the answer to just that: the source that the world saw.
-    pub(crate) fn say(&mut self, timeout: Duration) -> Result<SocketAddr> {
+    pub(crate) fn ask(&mut self, timeout: Duration) -> Result<SocketAddr> {
         self.marker.sequence += 1;
         probe::udp_over(&self.socket, self.marker, timeout)
+    }
+
+    /// The same, and the world must see the right source.
+    pub(crate) fn say(&mut self, timeout: Duration) -> Result<SocketAddr> {
+        let source = self.ask(timeout)?;
+        ensure!(source.ip() == self.source, "the world saw {source}, not {}", self.source);
+        Ok(source)
     }
 
     /// From here on it must leave as the node, if at all.
@@ -114,9 +166,16 @@ impl Conversation {
     }
 }
 
-pub(crate) fn policy_id(expected: Expected) -> u32 {
-    match expected {
-        Expected::Egress { policy, .. } => policy,
-        Expected::Node => 0,
+/// All of them still leave as they did when they said something last.
+pub(crate) fn say_all(flows: &mut [Conversation]) -> Result<Vec<SocketAddr>> {
+    flows.iter_mut().map(|flow| flow.say(probe::TIMEOUT)).collect()
+}
+
+pub(crate) fn require_silence(flows: &mut [Conversation], why: &str) -> Result<()> {
+    for flow in flows {
+        if let Ok(source) = flow.ask(SHORT) {
+            bail!("{why}, but the world answered {source}");
+        }
     }
+    Ok(())
 }

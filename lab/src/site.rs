@@ -1,0 +1,63 @@
+//! What may differ from lab to lab: the gateway's workers, and what nodes and gateway tunnel over. Pods and world always speak both families.
+
+use std::fmt;
+
+use crate::family::Family;
+
+/// How many workers a gateway may have: the demo takes the most, the tests take each.
+pub const WORKERS: &[usize] = &[1];
+
+/// What nodes and gateway may tunnel over.
+pub const UNDERLAYS: &[Family] = &[Family::V4];
+
+/// Which families of a pod's traffic the redirector takes and the gateway translates.
+pub const INNER: &[Family] = &[Family::V4];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Site {
+    pub workers: usize,
+    /// Of the tunnel addresses of gateway and nodes.
+    pub underlay: Family,
+}
+
+impl Default for Site {
+    fn default() -> Self {
+        Self { workers: 1, underlay: Family::V4 }
+    }
+}
+
+impl Site {
+    /// The one that the demo shows.
+    #[must_use]
+    pub fn largest() -> Self {
+        let workers = WORKERS.iter().copied().max().unwrap_or(1);
+        Self { workers, ..Self::default() }
+    }
+
+    /// Whether the product can do it: [`WORKERS`] and [`UNDERLAYS`].
+    #[must_use]
+    pub fn is_supported(self) -> bool {
+        WORKERS.contains(&self.workers) && UNDERLAYS.contains(&self.underlay)
+    }
+
+    /// One file of several documents: the gateway and the nodes by their tunnel addresses, the pods, and these policies.
+    #[must_use]
+    pub fn documents(self, policies: &[&str]) -> String {
+        let hosts = match self.underlay {
+            Family::V4 => include_str!("../policies/hosts-v4.yaml"),
+            Family::V6 => include_str!("../policies/hosts-v6.yaml"),
+        };
+        let pods = include_str!("../policies/pods.yaml");
+        [&[hosts, pods], policies].concat().join("---\n")
+    }
+}
+
+pub const PAYMENTS: &str = include_str!("../policies/payments.yaml");
+pub const CRAWLER: &str = include_str!("../policies/crawler.yaml");
+
+impl fmt::Display for Site {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plural = if self.workers == 1 { "" } else { "s" };
+        write!(f, "{} worker{plural}, tunnels over {}", self.workers, self.underlay)
+    }
+}
