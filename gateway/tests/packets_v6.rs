@@ -7,22 +7,10 @@ mod harness;
 
 use gateway::verdict::{DropReason, Side};
 use harness::*;
-use std::net::{Ipv4Addr, Ipv6Addr};
-
-/// A worker whose tunnel port has an address of that underlay alone.
-fn over<U: Family>() -> Bench {
-    let address = if U::HEADER == 20 { "192.0.2.10/24" } else { "2001:db8:2::10/64" };
-    Bench::with(Setup::dual(&[address]))
-}
-
-/// Calls one generic test with (inner, underlay).
-macro_rules! each_pairing {
-    ($test:ident) => {
-        $test::<Ipv6Addr, Ipv4Addr>();
-        $test::<Ipv6Addr, Ipv6Addr>();
-        $test::<Ipv4Addr, Ipv6Addr>();
-    };
-}
+use std::{
+    collections::HashSet,
+    net::{Ipv4Addr, Ipv6Addr},
+};
 
 /// A question of a pod, and its answer to the external l4_port (id).
 struct Exchange<F> {
@@ -72,7 +60,7 @@ fn exchanges<F: Family>() -> Vec<Exchange<F>> {
 
 fn there_and_back_again<F: Family, U: Family>() {
     for Exchange { description, question, answer, sees, .. } in exchanges::<F>() {
-        let mut bench = over::<U>();
+        let mut bench = Bench::over::<U>();
         let before = SeenOf::<F>::of_packet(&question);
         let out = bench.pod_sends(&tunnelled_over(U::NODE, POLICY, &question));
         assert_eq!(out.len(), 1, "{description}: {:?}", bench.drops());
@@ -144,7 +132,7 @@ fn the_families_share_a_gateway() {
 /// UDP over IPv6 must have a checksum (RFC 8200 section 8.1), but where there is none, none is invented;
 /// and damage stays visible.
 fn checksums_are_updated_and_never_made<F: Family, U: Family>() {
-    let mut bench = over::<U>();
+    let mut bench = Bench::over::<U>();
     bench.whole = false;
     let mut none = udp((F::POD, 4000), (F::REMOTE, 53), 64, b"no checksum");
     none[F::HEADER + 6..F::HEADER + 8].copy_from_slice(&[0, 0]);
@@ -170,7 +158,7 @@ fn damage_stays_visible() {
 
 /// RFC 6935 section 5: no outer checksum, or a right one.
 fn outer_checksums<F: Family, U: Family>() {
-    let mut bench = over::<U>();
+    let mut bench = Bench::over::<U>();
     let inner = udp((F::POD, 4000), (F::REMOTE, 53), 64, b"x");
     assert_eq!(bench.pod_sends(&tunnelled_over(U::NODE, POLICY, &inner)).len(), 1);
     let good = tunnelled_with_checksum(U::NODE, POLICY, &inner);
@@ -197,7 +185,7 @@ fn mss(segment: &[u8]) -> u16 {
 fn mss_is_clamped<F: Family, U: Family>(limit: u16) {
     assert_eq!(limit, F::MSS - U::OVERHEAD as u16);
     for offered in [F::MSS, limit + 1, limit, 536] {
-        let mut bench = over::<U>();
+        let mut bench = Bench::over::<U>();
         let syn = tcp((F::POD, 4000), (F::REMOTE, 443), SYN, Some(offered), b"");
         let expected = offered.min(limit);
         let out = bench.pod_sends(&tunnelled_over(U::NODE, POLICY, &syn));
@@ -234,7 +222,7 @@ fn mss_fits_either_underlay() {
 
 /// A segment of exactly the clamped size, with a TCP header without options, fits; a byte more does not.
 fn the_largest_packet<F: Family, U: Family>() {
-    let mut bench = over::<U>();
+    let mut bench = Bench::over::<U>();
     let l4_port = bench.open_udp_by::<F, U>(U::NODE, 4000, (F::REMOTE, 53));
     let room = 1500 - U::OVERHEAD - F::HEADER - 8;
     let answer =
@@ -269,7 +257,7 @@ fn with_tos<F: Family>(mut packet: Vec<u8>, tos: u8) -> Vec<u8> {
 fn marks<F: Family, U: Family>() {
     const CE: u8 = 0b11;
     const ECT0: u8 = 0b10;
-    let mut bench = over::<U>();
+    let mut bench = Bench::over::<U>();
     let inner = |tos| with_tos::<F>(udp((F::POD, 4000), (F::REMOTE, 53), 64, b"x"), tos);
     let marked = |inner: &[u8]| {
         let frame = tunnelled_over(U::NODE, POLICY, inner);
@@ -296,8 +284,8 @@ fn dscp_and_congestion_marks_go_in_and_out_of_the_tunnel() {
 /// RFC 6438: routers of the underlay that spread by the flow label keep a flow on one way.
 #[test]
 fn the_outer_flow_label_and_l4_port_are_the_flow_s_own() {
-    let mut bench = over::<Ipv6Addr>();
-    let mut seen = std::collections::HashSet::new();
+    let mut bench = Bench::over::<Ipv6Addr>();
+    let (mut labels, mut l4_ports) = (HashSet::new(), HashSet::new());
     for sport in 1..=32 {
         let to = (Ipv6Addr::REMOTE, 53);
         let l4_port = bench.open_udp_by(Ipv6Addr::NODE, sport, to);
@@ -308,63 +296,11 @@ fn the_outer_flow_label_and_l4_port_are_the_flow_s_own() {
             (outer.flow_label, outer.sport)
         });
         assert_eq!(first, second);
-        assert!(first.0 < 1 << 20);
-        seen.insert(first);
+        labels.insert(first.0);
+        l4_ports.insert(first.1);
     }
-    assert!(seen.len() >= 30, "{} ways for 32 flows", seen.len());
-}
-
-fn time_exceeded<F: Family, U: Family>() {
-    const REMOTE_PORT: u16 = 33_434;
-    let most = if F::HEADER == 20 { 576 } else { 1280 };
-    let (kind, quote) = (if F::HEADER == 20 { 11 } else { 3 }, most - F::HEADER - 8);
-    let mut bench = over::<U>();
-    let last = udp((F::POD, REMOTE_PORT), (F::REMOTE, REMOTE_PORT), 1, &[b'p'; 1400]);
-    bench.io.receive(Side::Tunnel, &tunnelled_over(U::NODE, POLICY, &last));
-    bench.poll();
-    assert_eq!(bench.take(Side::External).len(), 0);
-    let back = bench.take(Side::Tunnel);
-    let (error, vni) = SeenOf::<F>::in_tunnel(&back[0], U::NODE);
-    // The tunnel port's own address where it has one of the pod's family.
-    let us = if F::HEADER == U::HEADER { F::VTEP } else { F::EXTERNAL };
-    assert_eq!((error.source, error.destination, vni), (us, F::POD, POLICY));
-    assert_eq!((error.protocol, error.segment[0], error.segment[1]), (F::ICMP, kind, 0));
-    assert_eq!(error.segment[4..8], [0; 4]);
-    assert!(error.l4_checksum_ok && error.ttl == 64);
-    assert_eq!(error.segment[8..], last[..quote], "no longer than {most} bytes in all");
-    assert_eq!(bench.dropped(DropReason::TtlExpired), 1);
-    assert_eq!(bench.sessions(), 0, "a packet that ends here opens nothing");
-
-    let l4_port = bench.open_udp_by::<F, U>(U::NODE, 4000, (F::REMOTE, 53));
-    for hops in [1, 0] {
-        let answer = udp((F::REMOTE, 53), (F::EGRESS, l4_port), hops, b"too far");
-        assert_eq!(bench.world_sends(&from_router(&answer)).len(), 0);
-        let out = bench.take(Side::External);
-        let error = SeenOf::<F>::of(&out[0]);
-        assert_eq!((error.source, error.destination), (F::EXTERNAL, F::REMOTE));
-        assert_eq!((error.segment[0], &error.segment[8..]), (kind, &answer[..]));
-        assert!(error.l4_checksum_ok);
-    }
-}
-
-#[test]
-fn time_exceeded_is_sent_back_through_the_tunnel_and_to_the_world() {
-    each_pairing!(time_exceeded);
-}
-
-/// RFC 4443 section 2.4 (e.3), RFC 1122 section 3.2.2.
-fn nobody_is_told_of_groups<F: Family>(group: F) {
-    let mut bench = Bench::with(Setup::both());
-    let packet = udp((F::POD, 5353), (group, 5353), 1, b"mDNS");
-    assert_eq!(bench.pod_sends(&tunnelled(NODE, POLICY, &packet)).len(), 0);
-    assert_eq!(bench.take(Side::Tunnel), [] as [Vec<u8>; 0], "no error about multicast");
-    assert_eq!(bench.drops().values().sum::<u64>(), 1);
-}
-
-#[test]
-fn no_time_exceeded_about_multicast() {
-    nobody_is_told_of_groups::<Ipv4Addr>([224, 0, 0, 251].into());
-    nobody_is_told_of_groups::<Ipv6Addr>("ff02::fb".parse().unwrap());
+    let ways = labels.len().min(l4_ports.len());
+    assert!(ways >= 30, "{ways} ways for 32 flows");
 }
 
 fn vlan_tags<F: Family, U: Family>() {
@@ -400,7 +336,7 @@ fn vlan_tags_are_taken_off_and_put_on() {
 }
 
 fn padding<F: Family, U: Family>() {
-    let mut bench = over::<U>();
+    let mut bench = Bench::over::<U>();
     let l4_port = bench.open_udp_by::<F, U>(U::NODE, 4000, (F::REMOTE, 53));
     let mut answer = from_router(&udp((F::REMOTE, 53), (F::EGRESS, l4_port), 64, b"y"));
     answer.resize(answer.len() + 20, 0xaa);
@@ -416,45 +352,4 @@ fn padding<F: Family, U: Family>() {
 #[test]
 fn ethernet_padding_is_not_forwarded() {
     each_pairing!(padding);
-}
-
-#[test]
-fn echo_to_own_addresses_is_answered_and_to_egress_ips_is_not() {
-    let (ours, theirs) = (link_local(EXTERNAL_MAC), link_local(ROUTER_MAC));
-    for (side, us, asker) in [
-        (Side::Tunnel, Ipv6Addr::VTEP, Ipv6Addr::NODE),
-        (Side::Tunnel, link_local(TUNNEL_MAC), link_local(NODE_MAC)),
-        (Side::External, Ipv6Addr::EXTERNAL, Ipv6Addr::REMOTE),
-        (Side::External, Ipv6Addr::EXTERNAL, Ipv6Addr::ROUTER),
-        (Side::External, ours, theirs),
-    ] {
-        let mut bench = Bench::with(Setup::both());
-        let request = echo(asker, us, true, 77, 1);
-        let frame =
-            if side == Side::Tunnel { from_underlay(&request) } else { from_router(&request) };
-        bench.io.receive(side, &frame);
-        bench.poll();
-        let out = bench.take(side);
-        assert_eq!(out.len(), 1, "{us}: {:?}", bench.drops());
-        let reply = Seen6::of(&out[0]);
-        assert_eq!((reply.source, reply.destination, reply.ttl), (us, asker, 64));
-        assert_eq!((reply.segment[0], reply.sport), (129, 77), "echo reply");
-        assert!(reply.l4_checksum_ok);
-        assert_eq!(reply.payload, Seen6::of_packet(&request).payload);
-    }
-    for (side, us, reason) in [
-        (Side::External, Ipv6Addr::EGRESS, DropReason::IcmpUnsupported),
-        (Side::Tunnel, Ipv6Addr::EGRESS, DropReason::NotOurAddress),
-        (Side::External, Ipv6Addr::VTEP, DropReason::NotOurAddress),
-        (Side::External, link_local(TUNNEL_MAC), DropReason::NotOurAddress),
-    ] {
-        let mut bench = Bench::with(Setup::both());
-        let request = echo(Ipv6Addr::REMOTE, us, true, 77, 64);
-        let frame =
-            if side == Side::Tunnel { from_underlay(&request) } else { from_router(&request) };
-        bench.io.receive(side, &frame);
-        bench.poll();
-        assert_eq!(bench.take(side), [] as [Vec<u8>; 0], "{us}");
-        assert_eq!(bench.drops(), [((side.label(), reason.label()), 1)].into(), "{us}");
-    }
 }

@@ -183,17 +183,19 @@ impl World {
     }
 
     pub(crate) fn of(family: Family, flows: Flows) -> Self {
-        let port = |mac, address: &str, gateways| PortConfig {
+        let port = |mac, addresses: &[&str], gateways| PortConfig {
             mac: MacAddress(mac),
-            addresses: vec![address.parse().expect("an address")],
+            addresses: addresses.iter().map(|text| text.parse().expect("an address")).collect(),
             gateways,
             mtu: 1500,
             vlan: 0,
         };
-        let tunnel = port(TUNNEL_MAC, "192.0.2.200/24", vec![]);
+        let tunnel = port(TUNNEL_MAC, &["192.0.2.200/24"], vec![]);
+        let (v4, v6) = ("203.0.113.2/24", "2001:db8:113::2/64");
+        let gateways = vec![ROUTER.into(), ROUTER_V6.into()];
         let external = match family {
-            Family::V4 => port(EXTERNAL_MAC, "203.0.113.2/24", vec![ROUTER.into()]),
-            Family::V6 => port(EXTERNAL_MAC, "2001:db8:113::2/64", vec![ROUTER_V6.into()]),
+            Family::V4 => port(EXTERNAL_MAC, &[v4], gateways),
+            Family::V6 => port(EXTERNAL_MAC, &[v4, v6], gateways),
         };
         let room = flows.len() + SPARE;
         let config = DatapathConfig::new(tunnel, external, VXLAN_PORT, 1000).expect("a config");

@@ -46,6 +46,18 @@ pub trait Family: Copy + Eq + Ord + Hash + Debug + Into<IpAddr> + 'static {
     fn sum_is_right(ip: &Ip<Self>, transport: &TransportSlice<'_>) -> bool;
 }
 
+/// Calls a generic test with (pods' family, underlay's), for every pairing but IPv4 in IPv4.
+#[allow(unused_macros, reason = "each test binary uses a part of the harness")]
+macro_rules! each_pairing {
+    ($test:ident) => {
+        $test::<Ipv6Addr, Ipv4Addr>();
+        $test::<Ipv6Addr, Ipv6Addr>();
+        $test::<Ipv4Addr, Ipv6Addr>();
+    };
+}
+#[allow(unused_imports, reason = "each test binary uses a part of the harness")]
+pub(crate) use each_pairing;
+
 /// An IP header as etherparse reads it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ip<F> {

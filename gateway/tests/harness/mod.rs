@@ -83,6 +83,17 @@ pub struct Bench {
     pub announced: [Vec<Vec<u8>>; 2],
 }
 
+pub type Drops = BTreeMap<(&'static str, &'static str), u64>;
+
+/// What [`Bench::drops`] says when one packet was dropped.
+pub fn one_drop(side: Side, reason: DropReason) -> Drops {
+    [((side.label(), reason.label()), 1)].into()
+}
+
+pub fn mac_of_port(side: Side) -> [u8; 6] {
+    if side == Side::Tunnel { TUNNEL_MAC } else { EXTERNAL_MAC }
+}
+
 /// How a bench differs from the usual one.
 #[derive(Clone)]
 pub struct Setup {
@@ -227,6 +238,17 @@ impl Bench {
         bench
     }
 
+    /// A worker for both families inside and outside.
+    pub fn both() -> Self {
+        Self::with(Setup::both())
+    }
+
+    /// A worker for both families whose tunnel port has an address of that underlay alone.
+    pub fn over<U: Family>() -> Self {
+        let address = if U::HEADER == 20 { "192.0.2.10/24" } else { "2001:db8:2::10/64" };
+        Self::with(Setup::dual(&[address]))
+    }
+
     /// Turns until nothing arrives any more; ARP and ND questions are answered on the way.
     pub fn poll(&mut self) {
         for _ in 0..100 {
@@ -274,7 +296,7 @@ impl Bench {
     }
 
     /// All drops since start, by side and reason.
-    pub fn drops(&self) -> BTreeMap<(&'static str, &'static str), u64> {
+    pub fn drops(&self) -> Drops {
         let mut drops = BTreeMap::new();
         for side in Side::ALL {
             for reason in DropReason::ALL {
@@ -285,6 +307,13 @@ impl Bench {
             }
         }
         drops
+    }
+
+    /// Gives a frame to a port; what leaves through it, which must be Neighbor Discovery alone.
+    pub fn neighbour_says(&mut self, side: Side, frame: &[u8]) -> Vec<NdSeen> {
+        self.io.receive(side, frame);
+        self.poll();
+        self.take(side).iter().map(|frame| NdSeen::of(frame).expect("an ND message")).collect()
     }
 
     pub fn dropped(&self, reason: DropReason) -> u64 {
