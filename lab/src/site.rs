@@ -5,13 +5,13 @@ use std::fmt;
 use crate::family::Family;
 
 /// How many workers a gateway may have: the demo takes the most, the tests take each.
-pub const WORKERS: &[usize] = &[1];
+pub const WORKERS: &[usize] = &[1, 2];
 
 /// What nodes and gateway may tunnel over.
-pub const UNDERLAYS: &[Family] = &[Family::V4];
+pub const UNDERLAYS: &[Family] = &[Family::V4, Family::V6];
 
 /// Which families of a pod's traffic the redirector takes and the gateway translates.
-pub const INNER: &[Family] = &[Family::V4];
+pub const INNER: &[Family] = &[Family::V4, Family::V6];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Site {
