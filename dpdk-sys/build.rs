@@ -18,7 +18,7 @@ const FUNCTIONS: &[&str] = &[
     "rte_eth_dev_rss_(hash_update|hash_conf_get|reta_update|reta_query)",
     "rte_eth_(rx|tx)_queue_setup",
     "rte_eth_macaddr_get",
-    "rte_eth_promiscuous_(enable|get)",
+    "rte_eth_allmulticast_enable",
     "rte_eth_link_get_nowait",
     "rte_eth_stats_get",
     "rte_dev_probe",

@@ -93,6 +93,7 @@ fn unusable_class(address: IpAddr) -> Option<&'static str> {
         IpAddr::V6(address) => address.is_unicast_link_local(),
     };
     let this_network = IpNet::from(Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 8));
+    let class_e = IpNet::from(Ipv4Net::new_assert(Ipv4Addr::new(240, 0, 0, 0), 4));
     let classes = [
         (address.is_unspecified(), "the unspecified address"),
         (address.is_loopback(), "a loopback address"),
@@ -100,6 +101,7 @@ fn unusable_class(address: IpAddr) -> Option<&'static str> {
         (is_link_local, "a link-local address"),
         (address == Ipv4Addr::BROADCAST, "the broadcast address"),
         (this_network.contains(&address), "in 0.0.0.0/8"),
+        (class_e.contains(&address), "in 240.0.0.0/4, which is reserved"),
     ];
     classes.iter().find(|(is_in, _)| *is_in).map(|(_, class)| *class)
 }

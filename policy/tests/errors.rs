@@ -185,6 +185,12 @@ fn mistakes_in_a_policy() {
             "",
         ),
         (
+            "egress: [{gateway: gw-a, egressIPs: [240.0.0.1]}]",
+            "egress[0].egressIPs[0]",
+            "240.0.0.0/4",
+            "",
+        ),
+        (
             "egress: [{gateway: gw-a, egressIPs: [224.0.0.1]}]",
             "egress[0].egressIPs[0]",
             "a multicast address",

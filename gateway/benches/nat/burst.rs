@@ -4,7 +4,7 @@ use crate::{
     suite::{Case, Suite},
     world::{BUFFERS, BURST, Flow, Flows, SPARE, World, mix},
 };
-use std::hint::black_box;
+use std::{hint::black_box, net::Ipv4Addr};
 
 /// Which flow the next packet is of.
 pub(crate) struct Order {
@@ -128,7 +128,7 @@ fn end_new_sessions(world: &mut World) {
 pub(crate) fn bytes_per_session(world: &World) -> Option<f64> {
     let capacity = world.flows.len() + SPARE;
     (world.flows.len() > 4 * SPARE)
-        .then(|| world.worker.nat().memory().bytes as f64 / f64::from(capacity))
+        .then(|| world.worker.nat().of::<Ipv4Addr>().memory().bytes as f64 / f64::from(capacity))
 }
 
 /// Keys that collide in a hash that is not secret, and as many others.

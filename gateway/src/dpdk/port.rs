@@ -143,6 +143,15 @@ impl Port {
         let code = unsafe { dpdk_sys::rte_eth_dev_start(id) };
         DpdkError::check("rte_eth_dev_start", code, device)?;
 
+        // Neighbor Discovery comes to groups, which a NIC filters by itself. The loop drops what is not for
+        // an address of ours.
+        // SAFETY: the port runs.
+        let code = unsafe { dpdk_sys::rte_eth_allmulticast_enable(id) };
+        if code != 0 {
+            let reason = DpdkError::returned("rte_eth_allmulticast_enable", -code, device);
+            tracing::info!("{reason}: IPv6 needs a driver that delivers multicast anyway");
+        }
+
         // SAFETY: the port runs, and `self.open` keeps it so.
         let rss = plan.and_then(|plan| unsafe { plan.apply(id) });
         let pair = |queue| {
