@@ -11,6 +11,7 @@ mod cycles;
 mod parts;
 mod report;
 mod suite;
+mod workers;
 mod world;
 
 use clap::Parser;
@@ -44,6 +45,11 @@ fn main() {
         parts::tables(&mut suite, *flows);
     }
     burst::colliding(&mut suite);
+    let mut pairs = Vec::new();
+    if suite.wants(&["two_workers"]) {
+        let flows = arguments.flows.iter().filter(|flows| (1_000..=1_000_000).contains(*flows));
+        pairs = flows.map(|flows| workers::two_workers(*flows)).collect();
+    }
     #[cfg(feature = "dpdk")]
     if suite.wants(&["lookup_rte_hash"]) {
         let options = gateway::dpdk::EalOptions {
@@ -57,8 +63,11 @@ fn main() {
     }
     let table = report::table(&suite.rows);
     println!("\n{table}");
+    pairs.iter().for_each(|figures| print!("{}", figures.text()));
     if let Some(file) = arguments.json {
-        let text = serde_json::to_string_pretty(&report::json(&suite.rows)).unwrap();
+        let mut rows = report::json(&suite.rows);
+        rows.extend(pairs.iter().map(workers::Figures::json));
+        let text = serde_json::to_string_pretty(&rows).unwrap();
         std::fs::write(&file, text + "\n").unwrap();
     }
 }

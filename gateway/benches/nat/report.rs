@@ -26,7 +26,7 @@ pub(crate) fn table(rows: &[Row]) -> String {
     text
 }
 
-pub(crate) fn json(rows: &[Row]) -> Value {
+pub(crate) fn json(rows: &[Row]) -> Vec<Value> {
     let row = |row: &Row| {
         json!({
             "bench": row.case.bench,
@@ -39,7 +39,7 @@ pub(crate) fn json(rows: &[Row]) -> Value {
             "bytes_per_session": row.case.bytes_per_session,
         })
     };
-    Value::Array(rows.iter().map(row).collect())
+    rows.iter().map(row).collect()
 }
 
 fn order(row: &Row) -> &'static str {

@@ -13,8 +13,8 @@ use gateway::{
     },
     memory::Pages,
     nat::{
-        Endpoint, FlowKey, InternalEndpoint, L4PortShare, Nat, NatConfig, PolicyTable, Protocol,
-        RemoteEndpoint, Tick, Timeouts, VtepNumbers,
+        Endpoint, FlowKey, InternalEndpoint, Nat, NatConfig, PolicyTable, Protocol, RemoteEndpoint,
+        Tick, Timeouts, VtepNumbers,
         policy_table::{NodeEntry, PolicyEntry},
         timeouts::TimeoutSettings,
     },
@@ -183,6 +183,11 @@ impl World {
     }
 
     pub(crate) fn of(family: Family, flows: Flows) -> Self {
+        Self::of_worker(family, flows, Handoff::alone())
+    }
+
+    /// One of several workers, which owns all of `flows`.
+    pub(crate) fn of_worker(family: Family, flows: Flows, handoff: Handoff<MemoryPacket>) -> Self {
         let port = |mac, addresses: &[&str], gateways| PortConfig {
             mac: MacAddress(mac),
             addresses: addresses.iter().map(|text| text.parse().expect("an address")).collect(),
@@ -211,10 +216,11 @@ impl World {
                 ..TimeoutSettings::default()
             }),
             mss_limit: config.mss_limits(),
-            l4_ports: L4PortShare::all(),
+            l4_ports: handoff.l4_ports(),
             secret: [7; 32],
         });
-        let (counters, config) = (Arc::new(WorkerCounters::default()), Arc::new(config));
+        let (counters, config) =
+            (Arc::new(WorkerCounters::new(handoff.workers())), Arc::new(config));
         let (_, requests) = crossbeam_channel::bounded(1);
         let policies = Arc::new(ArcSwap::from_pointee(policies()));
         let nat = nat.expect("memory for the sessions");
@@ -224,7 +230,7 @@ impl World {
             Arc::clone(&policies),
             Arc::clone(&counters),
             requests,
-            Handoff::alone(),
+            handoff,
         );
         let mut world = World {
             worker,
@@ -361,6 +367,22 @@ impl World {
         let end = cycles();
         assert_eq!(received, BURST);
         end - start
+    }
+
+    /// Cycles of one turn of the loop, whatever it finds.
+    pub(crate) fn any_turn(&mut self) -> u64 {
+        let start = cycles();
+        self.worker.poll_once(&mut self.io, self.now);
+        cycles() - start
+    }
+
+    /// Throws away what was sent; returns how much it was.
+    pub(crate) fn count_taken_back(&mut self) -> usize {
+        let mut count = 0;
+        for side in Side::ALL {
+            self.io.take_back(side, |_| count += 1);
+        }
+        count
     }
 
     pub(crate) fn drops(&self) -> Vec<(&'static str, u64)> {

@@ -52,32 +52,21 @@ impl<B: PacketBuf> Stages<'_, B> {
     /// A packet that is another worker's.
     #[inline]
     pub(super) fn hand_over(&mut self, to: usize, handed: Handed<B>) {
-        if !self.handoff.has_room(to) {
-            self.send_to(to);
-        }
-        self.handoff.stage(to, handed);
-    }
-
-    /// Sends what was handed over.
-    pub(super) fn send_handed(&mut self) {
-        for to in 0..self.handoff.workers() {
-            self.send_to(to);
+        match self.handoff.send(to, handed) {
+            Ok(()) => self.output.counters.handed_over[to].add(1),
+            Err(refused) => self.refused(refused),
         }
     }
 
-    fn send_to(&mut self, to: usize) {
-        let sent = self.handoff.send(to);
-        if sent > 0 {
-            self.output.counters.handed_over[to].add(sent as u64);
-        }
-        while let Some(refused) = self.handoff.refused(to) {
-            self.output.drop(refused.side(), DropReason::HandoffFull);
-            // The borrower will never know of the loan.
-            match refused {
-                Handed::Lent(_, Any::V4(offer)) => self.nat.of_mut().take_back(&offer.declined()),
-                Handed::Lent(_, Any::V6(offer)) => self.nat.of_mut().take_back(&offer.declined()),
-                Handed::In2out(..) | Handed::Out2in(..) | Handed::Borrow { .. } => {}
-            }
+    /// The ring to the other worker is full.
+    #[cold]
+    fn refused(&mut self, handed: Handed<B>) {
+        self.output.drop(handed.side(), DropReason::HandoffFull);
+        // The borrower will never know of the loan.
+        match handed {
+            Handed::Lent(_, Any::V4(offer)) => self.nat.of_mut().take_back(&offer.declined()),
+            Handed::Lent(_, Any::V6(offer)) => self.nat.of_mut().take_back(&offer.declined()),
+            Handed::In2out(..) | Handed::Out2in(..) | Handed::Borrow { .. } => {}
         }
     }
 
@@ -86,12 +75,7 @@ impl<B: PacketBuf> Stages<'_, B> {
     pub(super) fn other_workers<I: PacketIo<Buf = B>>(&mut self, turn: &mut Turn<'_, I>) -> usize {
         let mut received = 0;
         for from in 0..self.handoff.workers() {
-            let mut burst = ArrayVec::new();
-            self.handoff.receive(from, &mut burst);
-            received += burst.len();
-            if !burst.is_empty() {
-                self.handed_burst(turn, burst);
-            }
+            received += self.handed_burst(turn, from);
             for _ in 0..NOTES_PER_TURN {
                 let Some(note) = self.handoff.next_note(from) else { break };
                 self.noted(turn, note);
@@ -101,38 +85,48 @@ impl<B: PacketBuf> Stages<'_, B> {
         self.give_back::<Ipv6Addr>();
         self.tell_neighbours();
         self.handoff.greet();
-        self.send_handed();
         received
     }
 
-    fn handed_burst<I: PacketIo<Buf = B>>(
-        &mut self,
-        turn: &mut Turn<'_, I>,
-        burst: ArrayVec<Handed<B>, BURST>,
-    ) {
+    fn handed_burst<I: PacketIo<Buf = B>>(&mut self, turn: &mut Turn<'_, I>, from: usize) -> usize {
+        let Some(burst) = self.handoff.receive(from) else { return 0 };
+        let (received, nat) = (burst.len(), &*self.nat);
         let (mut out_v4, mut out_v6) = (Flows::new(), Flows::new());
         let (mut in_v4, mut in_v6) = (Flows::new(), Flows::new());
+        let mut loans = ArrayVec::<Handed<B>, BURST>::new();
         for handed in burst {
             match handed {
-                Handed::In2out(packet, Any::V4(input)) => out_v4.add(self.nat, packet, input),
-                Handed::In2out(packet, Any::V6(input)) => out_v6.add(self.nat, packet, input),
-                Handed::Out2in(packet, Any::V4(input)) => in_v4.add(self.nat, packet, input),
-                Handed::Out2in(packet, Any::V6(input)) => in_v6.add(self.nat, packet, input),
-                // A loan is settled before the packets that came with it: they may be of its flow.
-                Handed::Borrow { packet, input: Any::V4(input), loan } => {
-                    self.lend(turn, packet, input, loan);
-                }
-                Handed::Borrow { packet, input: Any::V6(input), loan } => {
-                    self.lend(turn, packet, input, loan);
-                }
-                Handed::Lent(packet, Any::V4(offer)) => self.lent(turn, packet, &offer),
-                Handed::Lent(packet, Any::V6(offer)) => self.lent(turn, packet, &offer),
+                Handed::In2out(packet, Any::V4(input)) => out_v4.add(nat, packet, input),
+                Handed::In2out(packet, Any::V6(input)) => out_v6.add(nat, packet, input),
+                Handed::Out2in(packet, Any::V4(input)) => in_v4.add(nat, packet, input),
+                Handed::Out2in(packet, Any::V6(input)) => in_v6.add(nat, packet, input),
+                loan @ (Handed::Borrow { .. } | Handed::Lent(..)) => loans.push(loan),
             }
+        }
+        // A loan is settled before the packets that came with it: they may be of its flow.
+        for loan in loans {
+            self.settle(turn, loan);
         }
         self.in2out_all::<Ipv4Addr, I>(turn, out_v4);
         self.in2out_all::<Ipv6Addr, I>(turn, out_v6);
         self.out2in_all::<Ipv4Addr, I>(turn, in_v4);
         self.out2in_all::<Ipv6Addr, I>(turn, in_v6);
+        received
+    }
+
+    #[cold]
+    fn settle<I: PacketIo<Buf = B>>(&mut self, turn: &mut Turn<'_, I>, handed: Handed<B>) {
+        match handed {
+            Handed::Borrow { packet, input: Any::V4(input), loan } => {
+                self.lend(turn, packet, input, loan);
+            }
+            Handed::Borrow { packet, input: Any::V6(input), loan } => {
+                self.lend(turn, packet, input, loan);
+            }
+            Handed::Lent(packet, Any::V4(offer)) => self.lent(turn, packet, &offer),
+            Handed::Lent(packet, Any::V6(offer)) => self.lent(turn, packet, &offer),
+            Handed::In2out(..) | Handed::Out2in(..) => {}
+        }
     }
 
     /// The first packet of a flow for which this worker has no l4_port left: the others are asked.

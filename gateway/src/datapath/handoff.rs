@@ -20,8 +20,7 @@ use crate::{
     verdict::Side,
     wire::{Address, Any, MacAddress},
 };
-use arrayvec::ArrayVec;
-use rtrb::{Consumer, Producer, RingBuffer};
+use rtrb::{Consumer, Producer, PushError, RingBuffer, chunks::ReadChunk};
 use std::{net::IpAddr, sync::Arc};
 
 /// Packets that wait between two workers at most. As many as the receive queue of a port holds: both are
@@ -92,8 +91,6 @@ pub struct Handoff<B> {
 
 #[derive(Debug)]
 struct Peer<B> {
-    /// Collected for one write of the ring.
-    staged: ArrayVec<Handed<B>, BURST>,
     to: Producer<Handed<B>>,
     from: Consumer<Handed<B>>,
     notes_to: Producer<Note>,
@@ -116,16 +113,9 @@ impl<B: PacketBuf> Handoff<B> {
                     (RingBuffer::new(RING), RingBuffer::new(RING));
                 let (notes_to, notes_from_one) = RingBuffer::new(NOTES);
                 let (notes_back, notes_from_other) = RingBuffer::new(NOTES);
-                let staged = ArrayVec::new;
-                all[one].peers[other] = Some(Peer {
-                    staged: staged(),
-                    to,
-                    from: from_other,
-                    notes_to,
-                    notes_from: notes_from_other,
-                });
+                all[one].peers[other] =
+                    Some(Peer { to, from: from_other, notes_to, notes_from: notes_from_other });
                 all[other].peers[one] = Some(Peer {
-                    staged: staged(),
                     to: back,
                     from: from_one,
                     notes_to: notes_back,
@@ -183,47 +173,31 @@ impl<B: PacketBuf> Handoff<B> {
         self.steering.of_out2in(l4_port)
     }
 
-    /// Whether [`Handoff::stage`] takes a packet for worker `to`.
+    /// Sends a packet to worker `to`; given back where its ring is full.
     #[inline]
-    pub fn has_room(&self, to: usize) -> bool {
-        matches!(self.peers.get(to), Some(Some(peer)) if !peer.staged.is_full())
+    pub fn send(&mut self, to: usize, handed: Handed<B>) -> Result<(), Handed<B>> {
+        let Some(Some(peer)) = self.peers.get_mut(to) else { return Err(handed) };
+        peer.to.push(handed).map_err(|PushError::Full(handed)| handed)
     }
 
-    /// Puts a packet on its way; it goes with the next [`Handoff::send`].
+    /// Up to a burst of packets from worker `from`, to be taken out of the chunk. Their headers begin to load.
     #[inline]
-    pub fn stage(&mut self, to: usize, handed: Handed<B>) {
-        if let Some(Some(peer)) = self.peers.get_mut(to) {
-            peer.staged.push(handed);
+    pub fn receive(&mut self, from: usize) -> Option<ReadChunk<'_, Handed<B>>> {
+        let from = &mut self.peers.get_mut(from)?.as_mut()?.from;
+        let waiting = from.slots().min(BURST);
+        if waiting == 0 {
+            return None;
         }
-    }
-
-    /// Sends what is staged for worker `to`, as far as its ring has room. The others are to be taken back
-    /// with [`Handoff::refused`]. Returns how many went.
-    #[inline]
-    pub fn send(&mut self, to: usize) -> usize {
-        match self.peers.get_mut(to) {
-            Some(Some(peer)) if !peer.staged.is_empty() => peer.send(),
-            _ => 0,
+        let chunk = from.read_chunk(waiting).ok()?;
+        let (first, second) = chunk.as_slices();
+        // Both lines of a packet are in the sender's cache, and the first leads to the second.
+        for handed in first.iter().chain(second) {
+            handed.packet().prefetch_buffer();
         }
-    }
-
-    pub fn refused(&mut self, to: usize) -> Option<Handed<B>> {
-        self.peers.get_mut(to)?.as_mut()?.staged.pop_at(0)
-    }
-
-    /// Packets from worker `from`, as many as `burst` has room for. Their headers begin to load.
-    pub fn receive(&mut self, from: usize, burst: &mut ArrayVec<Handed<B>, BURST>) {
-        let Some(Some(peer)) = self.peers.get_mut(from) else { return };
-        let room = peer.from.slots().min(burst.remaining_capacity());
-        if room == 0 {
-            return;
-        }
-        if let Ok(chunk) = peer.from.read_chunk(room) {
-            burst.extend(chunk);
-        }
-        for handed in burst {
+        for handed in first.iter().chain(second) {
             handed.packet().prefetch(handed.side());
         }
+        Some(chunk)
     }
 
     /// A note to one worker; false where there is no room.
@@ -251,17 +225,6 @@ impl<B: PacketBuf> Handoff<B> {
     pub fn greet(&mut self) {
         while self.greeted < self.workers() && self.note(self.greeted, Note::Hello) {
             self.greeted += 1;
-        }
-    }
-}
-
-impl<B> Peer<B> {
-    /// One write of the ring for all.
-    fn send(&mut self) -> usize {
-        let room = self.to.slots().min(self.staged.len());
-        match self.to.write_chunk_uninit(room) {
-            Ok(chunk) => chunk.fill_from_iter(self.staged.drain(..room)),
-            Err(_) => 0,
         }
     }
 }

@@ -14,6 +14,10 @@ pub trait PacketBuf {
 
     fn data_mut(&mut self) -> &mut [u8];
 
+    /// Starts loading what is kept of the buffer beside its data. A driver has just written it; another
+    /// worker has it in another core's cache.
+    fn prefetch_buffer(&self);
+
     /// Starts loading what a packet received at `side` will soon need of its buffer.
     fn prefetch(&self, side: Side);
 

@@ -63,6 +63,11 @@ impl PacketBuf for MemoryPacket {
     }
 
     #[inline(always)]
+    fn prefetch_buffer(&self) {
+        prefetch(&self.0.start);
+    }
+
+    #[inline(always)]
     fn prefetch(&self, side: Side) {
         prefetch_headers(&raw const self.0.bytes.0[HEADROOM], side);
     }
@@ -201,7 +206,7 @@ impl PacketIo for MemoryIo {
         let queue = &mut self.arriving[side.index()];
         let n = queue.len().min(burst.remaining_capacity());
         // A driver has just written the bookkeeping of what it gives out.
-        queue.iter().take(n).for_each(|packet| prefetch(&packet.0.start));
+        queue.iter().take(n).for_each(MemoryPacket::prefetch_buffer);
         burst.extend(queue.drain(..n));
     }
 

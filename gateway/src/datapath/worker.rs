@@ -272,7 +272,6 @@ impl<B: PacketBuf> Stages<'_, B> {
         let counters = self.output.counters.port(side);
         counters.rx_packets.add(received as u64);
         counters.rx_bytes.add(bytes as u64);
-        self.send_handed();
     }
 
     #[inline(always)]

@@ -2,6 +2,7 @@
 
 use crate::{
     datapath::{PacketBuf, io::prefetch_headers},
+    prefetch::prefetch_address,
     verdict::Side,
     wire::{ethernet::ETHERTYPE_VLAN, vlan::VLAN_LEN},
 };
@@ -143,6 +144,11 @@ impl PacketBuf for Mbuf {
     fn data_mut(&mut self) -> &mut [u8] {
         // SAFETY: as for `data`; `&mut self` makes the slice the only access.
         unsafe { std::slice::from_raw_parts_mut(self.start(), usize::from(self.data_len())) }
+    }
+
+    #[inline(always)]
+    fn prefetch_buffer(&self) {
+        prefetch_address(self.0.as_ptr().cast());
     }
 
     #[inline(always)]
