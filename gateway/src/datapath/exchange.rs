@@ -1,11 +1,11 @@
 //! What workers do for one another: packets to the owners of their flows, l4_ports lent and given back,
-//! neighbours told. The other half of [`super::worker`], which a gateway with one worker never enters.
+//! neighbours told. The other half of [`super::stages`], which a gateway with one worker never enters.
 
 use super::{
     handoff::{Handed, Handoff, Loan, Note},
     io::{BURST, PacketBuf, PacketIo},
     next_hop::Turn,
-    worker::{Flows, Stages},
+    stages::{Flows, Stages},
 };
 use crate::{
     nat::{FlowPacket, in2out::In2out, lending::Offer, out2in::Out2in},

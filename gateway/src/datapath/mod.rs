@@ -1,8 +1,8 @@
 //! The loop: the one place where packets, time and ports meet.
 //!
-//! [`worker`] takes a burst from each side in turn and leads it through the stages; [`classify`] says
-//! what a frame is; [`tunnel`] takes VXLAN off and puts it on; [`next_hop`] finds the MAC, asks the
-//! [`guard`] and sends. What the gateway says for itself is in [`arp`] and [`icmp`]. Packets come and
+//! [`worker`] takes a burst from each side in turn, and `stages` leads it through; [`classify`] says
+//! what a frame is; [`steering`] whose it is, and [`handoff`] bears it there; [`tunnel`] takes VXLAN off and puts it on; [`next_hop`] finds the MAC, asks the
+//! [`guard`] and sends. What the gateway says for itself is in [`arp`], [`nd`] and [`icmp`]. Packets come and
 //! go through the trait in [`io`], so the same worker runs on DPDK ports and, in tests, on
 //! [`memory_io`].
 
@@ -23,6 +23,7 @@ pub mod neighbour;
 pub mod next_hop;
 pub mod one_arm;
 pub mod request;
+mod stages;
 pub mod steering;
 pub mod tunnel;
 pub mod worker;

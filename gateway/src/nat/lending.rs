@@ -7,7 +7,7 @@
 //! the l4_port. The borrower opens the session; when that ends, it gives the l4_port back, and the stub goes.
 //!
 //! A stub is a slot of the lender's table like a session's: its out2in key is the external tuple, its
-//! in2out key is one that no packet has, of tenant [`LENT`].
+//! in2out key is one that no packet has, of tenant `LENT`.
 
 use super::{
     Direction, ExternalEndpoint, FlowKey, InternalEndpoint, SessionState, Tick, Translation, Vtep,

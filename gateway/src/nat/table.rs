@@ -117,8 +117,12 @@ impl<A: Address> SessionTable<A> {
         self.len == 0
     }
 
+    pub fn capacity(&self) -> usize {
+        self.sessions.len()
+    }
+
     pub fn is_full(&self) -> bool {
-        self.len as usize == self.sessions.len()
+        self.len as usize == self.capacity()
     }
 
     /// All live sessions have an id below this.

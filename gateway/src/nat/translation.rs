@@ -7,7 +7,7 @@ use super::{
     lending::{RETURNS, Returned, STUB_IDLE},
     table::SessionTable,
 };
-use crate::wire::Address;
+use crate::{memory::Pages, wire::Address};
 use arrayvec::ArrayVec;
 use rand_chacha::ChaCha8Rng;
 use std::{collections::VecDeque, io, sync::Arc};
@@ -67,8 +67,10 @@ impl<A: Address> Translation<A> {
     ) -> io::Result<Self> {
         let hash = TableHash::new(&mut random);
         let max_sessions = *config.max_sessions.of::<A>();
+        // A family that is not translated takes no hugepage.
+        let pages = if max_sessions == 0 { Pages::Transparent } else { config.pages };
         Ok(Translation {
-            table: SessionTable::new(max_sessions, hash, config.pages)?,
+            table: SessionTable::new(max_sessions, hash, pages)?,
             timeouts: config.timeouts,
             mss_limit: *config.mss_limit.of::<A>(),
             l4_ports: L4Ports::new(random, config.l4_ports.clone(), max_sessions),
@@ -81,8 +83,13 @@ impl<A: Address> Translation<A> {
         })
     }
 
+    /// Of the sessions and of the books of l4_ports; nothing where there is no room for sessions.
     pub fn memory(&self) -> TableMemory {
-        self.table.memory()
+        if self.table.capacity() == 0 {
+            return TableMemory { bytes: 0, pages: Pages::Huge };
+        }
+        let TableMemory { bytes, pages } = self.table.memory();
+        TableMemory { bytes: bytes + self.l4_ports.bytes(), pages }
     }
 
     /// First stage: the flow's hash; its line of the index begins to load.

@@ -87,7 +87,7 @@ pub struct ExtensionHeader {
     pub next_header: u8,
     /// In units of eight bytes, the first eight not counted; 0 in a fragment header.
     pub length: u8,
-    /// Routing: its type. Fragment: the upper byte of [`ExtensionHeader::fragment`].
+    /// Routing: its type. Fragment: the upper byte of offset and flags.
     pub kind: u8,
     /// Routing: segments left.
     pub segments_left: u8,
