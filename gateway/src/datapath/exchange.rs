@@ -107,10 +107,10 @@ impl<B: PacketBuf> Stages<'_, B> {
         for loan in loans {
             self.settle(turn, loan);
         }
-        self.in2out_all::<Ipv4Addr, I>(turn, out_v4);
-        self.in2out_all::<Ipv6Addr, I>(turn, out_v6);
-        self.out2in_all::<Ipv4Addr, I>(turn, in_v4);
-        self.out2in_all::<Ipv6Addr, I>(turn, in_v6);
+        self.in2out_all::<Ipv4Addr, I>(turn, &mut out_v4);
+        self.in2out_all::<Ipv6Addr, I>(turn, &mut out_v6);
+        self.out2in_all::<Ipv4Addr, I>(turn, &mut in_v4);
+        self.out2in_all::<Ipv6Addr, I>(turn, &mut in_v6);
         received
     }
 

@@ -41,7 +41,7 @@ pub enum Handed<B> {
     Lent(B, Any<Offers>),
 }
 
-/// Who wants to borrow, and how many others were asked before.
+/// Who wants to borrow, and how many others were asked, the receiver included.
 #[derive(Clone, Copy, Debug)]
 pub struct Loan {
     pub borrower: u16,

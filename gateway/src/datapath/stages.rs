@@ -115,8 +115,8 @@ impl<B: PacketBuf> Stages<'_, B> {
         let any = |p: &mut B| classify::any_from_tunnel(p.data_mut(), config, policies);
         let mut flows = (Flows::new(), Flows::new());
         self.classify(turn, Side::Tunnel, burst, usual, any, &mut flows);
-        self.in2out_all::<Ipv4Addr, I>(turn, flows.0);
-        self.in2out_all::<Ipv6Addr, I>(turn, flows.1);
+        self.in2out_all::<Ipv4Addr, I>(turn, &mut flows.0);
+        self.in2out_all::<Ipv6Addr, I>(turn, &mut flows.1);
     }
 
     fn external_burst<I: PacketIo<Buf = B>>(&mut self, turn: &mut Turn<'_, I>, burst: Burst<B>) {
@@ -125,8 +125,8 @@ impl<B: PacketBuf> Stages<'_, B> {
         let any = |p: &mut B| classify::any_from_external(p.data(), config, policies);
         let mut flows = (Flows::new(), Flows::new());
         self.classify(turn, Side::External, burst, usual, any, &mut flows);
-        self.out2in_all::<Ipv4Addr, I>(turn, flows.0);
-        self.out2in_all::<Ipv6Addr, I>(turn, flows.1);
+        self.out2in_all::<Ipv4Addr, I>(turn, &mut flows.0);
+        self.out2in_all::<Ipv6Addr, I>(turn, &mut flows.1);
     }
 
     /// First stage: what is each frame, and whose? What is another worker's goes there; of the others the
@@ -179,10 +179,10 @@ impl<B: PacketBuf> Stages<'_, B> {
     pub(super) fn in2out_all<A: Address, I: PacketIo<Buf = B>>(
         &mut self,
         turn: &mut Turn<'_, I>,
-        mut flows: Flows<B, In2out<A>>,
+        flows: &mut Flows<B, In2out<A>>,
     ) {
         flows.locate(self.nat);
-        for (packet, (input, lookup)) in flows.packets.into_iter().zip(&flows.known) {
+        for (packet, (input, lookup)) in flows.packets.drain(..).zip(&flows.known) {
             self.in2out(turn, packet, input, *lookup);
         }
     }
@@ -192,10 +192,10 @@ impl<B: PacketBuf> Stages<'_, B> {
     pub(super) fn out2in_all<A: Address, I: PacketIo<Buf = B>>(
         &mut self,
         turn: &mut Turn<'_, I>,
-        mut flows: Flows<B, Out2in<A>>,
+        flows: &mut Flows<B, Out2in<A>>,
     ) {
         flows.locate(self.nat);
-        for (packet, (input, lookup)) in flows.packets.into_iter().zip(&flows.known) {
+        for (packet, (input, lookup)) in flows.packets.drain(..).zip(&flows.known) {
             self.out2in(turn, packet, input, *lookup);
         }
     }
