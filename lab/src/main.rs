@@ -85,7 +85,7 @@ enum Command {
 #[derive(Args)]
 struct SiteArguments {
     /// How many workers the gateway has, each on a CPU of its own
-    #[arg(long, default_value_t = Site::largest().workers)]
+    #[arg(long, default_value_t = Site::of_the_demo().workers)]
     workers: usize,
     /// What nodes and gateway tunnel over
     #[arg(long, default_value = "v4")]

@@ -4,15 +4,6 @@ use std::fmt;
 
 use crate::family::Family;
 
-/// How many workers a gateway may have: the demo takes the most, the tests take each.
-pub const WORKERS: &[usize] = &[1, 2];
-
-/// What nodes and gateway may tunnel over.
-pub const UNDERLAYS: &[Family] = &[Family::V4, Family::V6];
-
-/// Which families of a pod's traffic the redirector takes and the gateway translates.
-pub const INNER: &[Family] = &[Family::V4, Family::V6];
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Site {
     pub workers: usize,
@@ -27,17 +18,10 @@ impl Default for Site {
 }
 
 impl Site {
-    /// The one that the demo shows.
+    /// The one that the demo shows: with two workers, packets change hands.
     #[must_use]
-    pub fn largest() -> Self {
-        let workers = WORKERS.iter().copied().max().unwrap_or(1);
-        Self { workers, ..Self::default() }
-    }
-
-    /// Whether the product can do it: [`WORKERS`] and [`UNDERLAYS`].
-    #[must_use]
-    pub fn is_supported(self) -> bool {
-        WORKERS.contains(&self.workers) && UNDERLAYS.contains(&self.underlay)
+    pub fn of_the_demo() -> Self {
+        Self { workers: 2, ..Self::default() }
     }
 
     /// One file of several documents: the gateway and the nodes by their tunnel addresses, the pods, and these policies.
