@@ -2,10 +2,11 @@
 
 #![allow(dead_code, reason = "each test program uses its own part of this")]
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use lab::echo::ECHO_PORT;
 use lab::echo::http::blob_sha256;
 use lab::echo::seen::Protocol;
@@ -180,5 +181,16 @@ pub(crate) fn require_silence(flows: &mut [Conversation], why: &str) -> Result<(
             bail!("{why}, but the world answered {source}");
         }
     }
+    Ok(())
+}
+
+/// Every worker owns some of the sessions.
+pub(crate) fn require_all_workers(lab: &Lab) -> Result<()> {
+    let listing = lab.gateway_cli(&["sessions", "--limit", "1000", "-o", "json"])?;
+    let listing: serde_json::Value = serde_json::from_str(&listing)?;
+    let sessions = listing["sessions"].as_array().context("a list of sessions")?;
+    let workers = sessions.iter().filter_map(|session| session["worker"].as_u64());
+    let workers: BTreeSet<u64> = workers.collect();
+    assert_eq!(workers, (0..lab.site().workers as u64).collect(), "who has sessions: {listing}");
     Ok(())
 }
