@@ -40,13 +40,18 @@ struct prefix {
 #define FAMILIES 2
 
 struct exit_config {
-	__u32 kind;
+	__u32 kind;				/* 0: none */
 	struct address own[FAMILIES];		/* of the host behind this exit */
 	struct address gateway[FAMILIES];	/* the gateway's tunnel addresses */
 	struct prefix pods[FAMILIES];
 	__be16 vxlan_port;
-	__u16 padding;
+	__u16 vlan;				/* 0: untagged */
+	__u8 router[6];				/* its MAC, where both sides of the gateway are one segment; else 0 */
+	__u8 padding[2];
 };
+
+/* Several on one wire: what none of them may send is unclassified. */
+#define SIDES 2
 
 /* First bytes of a test's payload. 16 bytes, so that `ping -p` can carry it. */
 struct marker {

@@ -18,7 +18,7 @@ use signal_hook::iterator::Signals;
 
 use crate::host::Host;
 use crate::namespaces::lab_program;
-use crate::site::{CRAWLER, PAYMENTS, Site};
+use crate::site::{Arrangement, CRAWLER, PAYMENTS, Site};
 use crate::stack::Lab;
 use crate::wait::{PATIENCE, until};
 
@@ -48,6 +48,7 @@ pub fn up(site: Site, bare: bool) -> Result<()> {
         .arg("keep")
         .args(["--workers", &site.workers.to_string()])
         .args(["--underlay", &format!("{:?}", site.underlay).to_lowercase()])
+        .args(["--arrangement", arrangement(site)])
         .args(bare.then_some("--bare"))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -64,6 +65,15 @@ pub fn up(site: Site, bare: bool) -> Result<()> {
     }
     keeper.wait()?;
     bail!("the lab did not start:\n{}", fs::read_to_string(log())?)
+}
+
+/// As the command line has it.
+fn arrangement(site: Site) -> &'static str {
+    match site.arrangement {
+        Arrangement::TwoPorts => "two-ports",
+        Arrangement::OneArmedByVlan { .. } => "vlan",
+        Arrangement::OneArmedByAddress => "address",
+    }
 }
 
 /// `lab keep`: what stays in the background.

@@ -5,7 +5,8 @@ use nix::sched::{CpuSet, sched_getaffinity};
 use nix::unistd::Pid;
 
 use crate::family::Dual;
-use crate::site::Site;
+use crate::rack::ARM;
+use crate::site::{Arrangement, Site};
 use crate::topology::{GATEWAY_EXTERNAL, GATEWAY_TUNNEL, Node, VXLAN_PORT};
 
 pub const GATEWAY_CONFIG: &str = "/run/egress-gateway/gateway.toml";
@@ -21,7 +22,8 @@ const RING: &str = "framecnt=8192,blocksz=16384";
 
 pub fn gateway(site: Site, hugepages: bool) -> Result<String> {
     let cores = last_cores(site.workers)?;
-    let queues = site.workers;
+    let [tunnel_device, external_device] = devices(site);
+    let [tunnel_vlan, external_vlan] = site.arrangement.vlans();
     let Dual { v4: tunnel, v6: tunnel_v6 } = GATEWAY_TUNNEL;
     let Dual { v4: external, v6: external_v6 } = GATEWAY_EXTERNAL;
     Ok(format!(
@@ -33,15 +35,17 @@ idle = "adaptive"
 [eal]
 hugepages = {hugepages}
 [ports.tunnel]
-device = "net_af_packet0,iface=tun0,qpairs={queues},{RING}"
+device = "{tunnel_device}"
 addresses = ["{tunnel}/24", "{tunnel_v6}/64"]
 mtu = 1500
+vlan = {tunnel_vlan}
 vxlan_port = {VXLAN_PORT}
 [ports.external]
-device = "net_af_packet1,iface=ext0,qpairs={queues},{RING}"
+device = "{external_device}"
 addresses = ["{external}/24", "{external_v6}/64"]
 gateways = ["203.0.113.1", "2001:db8:113::1"]
 mtu = 1500
+vlan = {external_vlan}
 egress_prefixes = ["203.0.113.16/28", "2001:db8:113::10/124"]
 [policy]
 file = "{POLICY}"
@@ -52,6 +56,19 @@ listen = "127.0.0.1:9480"
 max_sessions = 65536
 "#
     ))
+}
+
+/// Of the tunnel side and the external one: one device for both has the same string in both.
+fn devices(site: Site) -> [String; 2] {
+    let device = |number: usize, interface: &str| {
+        format!("net_af_packet{number},iface={interface},qpairs={},{RING}", site.workers)
+    };
+    match site.arrangement {
+        Arrangement::TwoPorts => [device(0, "tun0"), device(1, "ext0")],
+        Arrangement::OneArmedByVlan { .. } | Arrangement::OneArmedByAddress => {
+            [device(0, ARM), device(0, ARM)]
+        }
+    }
 }
 
 #[must_use]

@@ -10,6 +10,8 @@ pub enum Family {
 }
 
 impl Family {
+    pub const BOTH: [Self; 2] = [Self::V4, Self::V6];
+
     #[must_use]
     pub fn of(address: IpAddr) -> Self {
         if address.is_ipv6() { Self::V6 } else { Self::V4 }

@@ -1,7 +1,8 @@
 //! A whole site on one machine: two nodes with pods, a gateway host, routers and a world, in network namespaces that nobody else sees and that
 //! end with whoever made them. In reading order:
 //!
-//! 1. [`topology`]: who is there and how they are cabled, in both address families ([`family`]); [`site`]: what differs from lab to lab
+//! 1. [`topology`]: who is there and how they are cabled, in both address families ([`family`]); [`site`]: what differs from lab to lab; [`rack`]: the one wire
+//!    of a one-armed gateway
 //! 2. [`init`] and [`namespaces`]: how they come to be, and why they cannot be left behind; [`host`] and [`daemon`]: what one does with them
 //! 3. [`echo`] and [`probe`]: the world's server, and marked traffic from a pod to it
 //! 4. [`oracle`]: the proof that nothing leaves with a wrong source
@@ -23,6 +24,7 @@ pub mod marker;
 pub mod namespaces;
 pub mod oracle;
 pub mod probe;
+pub mod rack;
 pub mod site;
 pub mod stack;
 pub mod topology;

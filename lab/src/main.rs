@@ -8,7 +8,7 @@ use anyhow::Result;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use lab::family::Family;
 use lab::marker::Marker;
-use lab::site::Site;
+use lab::site::{Arrangement, Site};
 use lab::{by_hand, demo, echo, init, probe};
 
 /// A whole site on one machine: two nodes with pods, a gateway host, routers and a world, in private network namespaces.
@@ -85,11 +85,24 @@ enum Command {
 #[derive(Args)]
 struct SiteArguments {
     /// How many workers the gateway has, each on a CPU of its own
-    #[arg(long, default_value_t = Site::largest().workers)]
+    #[arg(long, default_value_t = Site::of_the_demo().workers)]
     workers: usize,
     /// What nodes and gateway tunnel over
     #[arg(long, default_value = "v4")]
     underlay: Underlay,
+    /// How the gateway's two sides are cabled
+    #[arg(long, default_value = "two-ports")]
+    arrangement: Cabling,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Cabling {
+    /// A device for each side
+    TwoPorts,
+    /// One-armed: VLAN 10 for the tunnel side, 20 for the external one
+    Vlan,
+    /// One-armed: one untagged segment
+    Address,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -104,7 +117,12 @@ impl From<SiteArguments> for Site {
             Underlay::V4 => Family::V4,
             Underlay::V6 => Family::V6,
         };
-        Self { workers: arguments.workers, underlay }
+        let arrangement = match arguments.arrangement {
+            Cabling::TwoPorts => Arrangement::TwoPorts,
+            Cabling::Vlan => Arrangement::BY_VLAN,
+            Cabling::Address => Arrangement::OneArmedByAddress,
+        };
+        Self { workers: arguments.workers, underlay, arrangement }
     }
 }
 

@@ -1,43 +1,65 @@
-//! What may differ from lab to lab: the gateway's workers, and what nodes and gateway tunnel over. Pods and world always speak both families.
+//! What may differ from lab to lab: the gateway's workers and cables, and what nodes and gateway tunnel over. Pods and world always speak both
+//! families.
 
 use std::fmt;
 
 use crate::family::Family;
-
-/// How many workers a gateway may have: the demo takes the most, the tests take each.
-pub const WORKERS: &[usize] = &[1, 2];
-
-/// What nodes and gateway may tunnel over.
-pub const UNDERLAYS: &[Family] = &[Family::V4, Family::V6];
-
-/// Which families of a pod's traffic the redirector takes and the gateway translates.
-pub const INNER: &[Family] = &[Family::V4, Family::V6];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Site {
     pub workers: usize,
     /// Of the tunnel addresses of gateway and nodes.
     pub underlay: Family,
+    pub arrangement: Arrangement,
+}
+
+/// How the gateway's two sides are cabled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrangement {
+    /// A device for each.
+    TwoPorts,
+    /// One device, and the VLAN of each side; 0 is the untagged one.
+    OneArmedByVlan { tunnel: u16, external: u16 },
+    /// One device without VLANs.
+    OneArmedByAddress,
+}
+
+impl Arrangement {
+    pub const BY_VLAN: Self = Self::OneArmedByVlan { tunnel: 10, external: 20 };
+
+    /// Of the tunnel side and the external one; 0: untagged.
+    #[must_use]
+    pub fn vlans(self) -> [u16; 2] {
+        match self {
+            Self::OneArmedByVlan { tunnel, external } => [tunnel, external],
+            Self::TwoPorts | Self::OneArmedByAddress => [0, 0],
+        }
+    }
+}
+
+impl fmt::Display for Arrangement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TwoPorts => write!(f, "two ports"),
+            Self::OneArmedByVlan { tunnel, external } => {
+                write!(f, "one-armed by VLAN ({tunnel} and {external})")
+            }
+            Self::OneArmedByAddress => write!(f, "one-armed by address"),
+        }
+    }
 }
 
 impl Default for Site {
     fn default() -> Self {
-        Self { workers: 1, underlay: Family::V4 }
+        Self { workers: 1, underlay: Family::V4, arrangement: Arrangement::TwoPorts }
     }
 }
 
 impl Site {
-    /// The one that the demo shows.
+    /// The one that the demo shows: with two workers, packets change hands.
     #[must_use]
-    pub fn largest() -> Self {
-        let workers = WORKERS.iter().copied().max().unwrap_or(1);
-        Self { workers, ..Self::default() }
-    }
-
-    /// Whether the product can do it: [`WORKERS`] and [`UNDERLAYS`].
-    #[must_use]
-    pub fn is_supported(self) -> bool {
-        WORKERS.contains(&self.workers) && UNDERLAYS.contains(&self.underlay)
+    pub fn of_the_demo() -> Self {
+        Self { workers: 2, ..Self::default() }
     }
 
     /// One file of several documents: the gateway and the nodes by their tunnel addresses, the pods, and these policies.
@@ -58,6 +80,7 @@ pub const CRAWLER: &str = include_str!("../policies/crawler.yaml");
 impl fmt::Display for Site {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let plural = if self.workers == 1 { "" } else { "s" };
-        write!(f, "{} worker{plural}, tunnels over {}", self.workers, self.underlay)
+        let Self { workers, underlay, arrangement } = self;
+        write!(f, "{workers} worker{plural}, tunnels over {underlay}, {arrangement}")
     }
 }

@@ -17,7 +17,7 @@ use crate::namespaces::{Namespaces, beside, lab_program};
 use crate::oracle::{Oracle, Report};
 use crate::site::Site;
 use crate::topology::{
-    HOSTS, NODES, Node, Pod, WORLD, WORLD_EXCLUDED, open_exits, replace_interface, wire,
+    NODES, Node, Pod, WORLD, WORLD_EXCLUDED, hosts, open_exits, replace_interface, wire,
 };
 use crate::wait::{PATIENCE, until};
 
@@ -35,11 +35,12 @@ pub struct Lab {
 impl Lab {
     /// Hosts, cables, masquerading nodes, the echo server and the oracle. Nothing of the product runs.
     pub fn start(site: Site) -> Result<Self> {
+        let arrangement = site.arrangement;
         let hugepages = std::env::var_os("LAB_NO_HUGEPAGES").is_none();
-        let namespaces = Namespaces::make(&HOSTS, hugepages)?;
-        wire(&namespaces)?;
-        let oracle = Oracle::watch(&namespaces)?;
-        open_exits(&namespaces)?;
+        let namespaces = Namespaces::make(&hosts(arrangement), hugepages)?;
+        wire(&namespaces, arrangement)?;
+        let oracle = Oracle::watch(&namespaces, arrangement)?;
+        open_exits(&namespaces, arrangement)?;
         let daemons = BTreeMap::new();
         let mut lab = Self { site, daemons, oracle, hugepages, print_logs: false, namespaces };
         let mut echo = vec![lab_program()?.display().to_string(), "echo".to_owned()];

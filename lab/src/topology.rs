@@ -9,6 +9,8 @@
 //!                        tun0 192.0.2.10 └─── gateway ────┘ ext0 203.0.113.2
 //! ```
 //!
+//! This is a gateway with two ports; one with a single device is behind another switch: see [`crate::rack`].
+//!
 //! `underlay` is the switch and router that nodes and gateway tunnel over, `router` the one between this site and the world. The gateway's two
 //! interfaces have no address for the kernel: DPDK speaks there. Without any policy a pod leaves through its node, which masquerades.
 //!
@@ -23,10 +25,18 @@ use anyhow::{Context, Result};
 
 use crate::family::Dual;
 use crate::namespaces::Namespaces;
+use crate::rack;
+use crate::site::Arrangement;
 
-pub const HOSTS: [&str; 10] = [
+const HOSTS: [&str; 10] = [
     "underlay", "router", "world", "gateway", "node1", "node2", "pod-a", "pod-b", "pod-c", "pod-d",
 ];
+
+#[must_use]
+pub fn hosts(arrangement: Arrangement) -> Vec<&'static str> {
+    let rack = (arrangement != Arrangement::TwoPorts).then_some(rack::HOST);
+    HOSTS.into_iter().chain(rack).collect()
+}
 
 pub const GATEWAY_TUNNEL: Dual = Dual::new([192, 0, 2, 10], [0x2001, 0xdb8, 2, 0, 0, 0, 0, 0x10]);
 pub const GATEWAY_EXTERNAL: Dual =
@@ -83,19 +93,22 @@ pub const NODES: [Node; 2] = [NODE1, NODE2];
 pub const PODS: [Pod; 4] = [POD_A, POD_B, POD_C, POD_D];
 
 /// A veth pair. Named after what is at the other end, but for the interfaces that have a name in the product.
-struct Cable(&'static str, &'static str, &'static str, &'static str);
+pub(crate) struct Cable(pub &'static str, pub &'static str, pub &'static str, pub &'static str);
 
-const CABLES: [Cable; 10] = [
+const CABLES: [Cable; 8] = [
     Cable("underlay", "node1", "node1", "eth0"),
     Cable("underlay", "node2", "node2", "eth0"),
-    Cable("underlay", "gateway", "gateway", "tun0"),
-    Cable("router", "gateway", "gateway", "ext0"),
     Cable("router", "underlay", "underlay", "router"),
     Cable("router", "world", "world", "eth0"),
     Cable("node1", "veth-pod-a", "pod-a", "eth0"),
     Cable("node1", "veth-pod-b", "pod-b", "eth0"),
     Cable("node2", "veth-pod-c", "pod-c", "eth0"),
     Cable("node2", "veth-pod-d", "pod-d", "eth0"),
+];
+
+const TWO_PORTS: [Cable; 2] = [
+    Cable("underlay", "gateway", "gateway", "tun0"),
+    Cable("router", "gateway", "gateway", "ext0"),
 ];
 
 /// Forward, without source checks: the ways to the world and back are not the same ones.
@@ -121,7 +134,7 @@ net.ipv6.conf.default.router_solicitations=0
 ";
 
 /// The kernel stays silent where DPDK speaks.
-const SILENT: &str = "\
+pub(crate) const SILENT: &str = "\
 net.ipv6.conf.all.disable_ipv6=1
 net.ipv6.conf.default.disable_ipv6=1
 net.ipv4.conf.all.arp_ignore=8
@@ -143,7 +156,7 @@ route add default via 2001:db8:64::2
 ";
 
 const ROUTER: &str = "\
-link add name external type bridge mcast_snooping 0
+link add name external address 02:00:00:00:71:01 type bridge mcast_snooping 0
 link set dev gateway master external
 addr add 203.0.113.1/24 dev external
 addr add 2001:db8:113::1/64 dev external
@@ -157,6 +170,9 @@ link set dev world up
 route add 192.0.2.0/24 via 100.64.0.1
 route add 2001:db8:2::/64 via 2001:db8:64::1
 ";
+
+/// On the gateway's external segment.
+pub const ROUTER_MAC: [u8; 6] = [2, 0, 0, 0, 0x71, 1];
 
 const WORLD_SETUP: &str = "\
 addr add 198.51.100.10/24 dev eth0
@@ -174,7 +190,7 @@ link set dev ext0 arp off up
 ";
 
 /// Lays all cables and gives all addresses. The exits that the oracle watches stay down until [`open_exits`].
-pub fn wire(lab: &Namespaces) -> Result<()> {
+pub fn wire(lab: &Namespaces, arrangement: Arrangement) -> Result<()> {
     for host in HOSTS.iter().filter(|host| **host != "gateway") {
         lab.host(host)?.run_with_input(&["sysctl", "-qp", "-"], PREDICTABLE)?;
     }
@@ -182,16 +198,14 @@ pub fn wire(lab: &Namespaces) -> Result<()> {
         lab.host(host)?.run_with_input(&["sysctl", "-qp", "-"], FORWARDING)?;
     }
     lab.host("gateway")?.run_with_input(&["sysctl", "-qp", "-"], SILENT)?;
-    for cable in &CABLES {
-        lay(lab, cable)?;
+    CABLES.iter().try_for_each(|cable| lay(lab, cable))?;
+    if arrangement == Arrangement::TwoPorts {
+        TWO_PORTS.iter().try_for_each(|cable| lay(lab, cable))?;
+        configure(lab, "gateway", GATEWAY_SETUP)?;
+    } else {
+        rack::wire(lab, arrangement)?;
     }
-    let hosts = [
-        ("underlay", UNDERLAY),
-        ("router", ROUTER),
-        ("world", WORLD_SETUP),
-        ("gateway", GATEWAY_SETUP),
-    ];
-    for (host, commands) in hosts {
+    for (host, commands) in [("underlay", UNDERLAY), ("router", ROUTER), ("world", WORLD_SETUP)] {
         configure(lab, host, commands)?;
     }
     NODES.iter().try_for_each(|node| wire_node(lab, node))?;
@@ -199,17 +213,24 @@ pub fn wire(lab: &Namespaces) -> Result<()> {
 }
 
 /// The exits: (host, interface) where what leaves the named host arrives.
-pub const EXITS: [(&str, &str); 4] =
-    [("router", "gateway"), ("underlay", "gateway"), ("underlay", "node1"), ("underlay", "node2")];
+fn exits(arrangement: Arrangement) -> Vec<(&'static str, &'static str)> {
+    let of_gateway: &[_] = match arrangement {
+        Arrangement::TwoPorts => &[("router", "gateway"), ("underlay", "gateway")],
+        Arrangement::OneArmedByVlan { .. } | Arrangement::OneArmedByAddress => {
+            &[(rack::HOST, "gateway")]
+        }
+    };
+    [of_gateway, &[("underlay", "node1"), ("underlay", "node2")]].concat()
+}
 
 /// Lets traffic leave: called when the oracle watches, so that it sees the very first packet.
-pub fn open_exits(lab: &Namespaces) -> Result<()> {
-    EXITS
+pub fn open_exits(lab: &Namespaces, arrangement: Arrangement) -> Result<()> {
+    exits(arrangement)
         .iter()
         .try_for_each(|(host, device)| configure(lab, host, &format!("link set dev {device} up")))
 }
 
-fn lay(lab: &Namespaces, Cable(host, device, peer_host, peer): &Cable) -> Result<()> {
+pub(crate) fn lay(lab: &Namespaces, Cable(host, device, peer_host, peer): &Cable) -> Result<()> {
     let peer_pid = lab.host(peer_host)?.inner_pid();
     let add = format!("link add name {device} type veth peer name {peer} netns {peer_pid}");
     configure(lab, host, &add)?;
@@ -294,6 +315,6 @@ pub fn replace_interface(lab: &Namespaces, pod: &Pod) -> Result<()> {
     wire_pod(lab, pod)
 }
 
-fn configure(lab: &Namespaces, host: &str, commands: &str) -> Result<()> {
+pub(crate) fn configure(lab: &Namespaces, host: &str, commands: &str) -> Result<()> {
     lab.host(host)?.run_with_input(&["ip", "-batch", "-"], commands)
 }

@@ -9,7 +9,7 @@ use common::{
     Conversation, PAYMENTS_IP, SHORT, apply_at_nodes, both_policies, crawler, only_crawler,
     open_all, payments, product, require_right, require_silence, say_all,
 };
-use lab::site::INNER;
+use lab::family::Family;
 use lab::topology::{POD_A, POD_C, POD_D, WORLD};
 use lab::traffic::{Expected, Traffic, url};
 use lab::wait::{PATIENCE, until};
@@ -71,8 +71,8 @@ fn a_replaced_pod_gets_its_egress_ip_again() -> Result<()> {
     open_all(&lab, &mut traffic, POD_A, WORLD, payments())?;
     lab.replace_interface(&POD_A)?;
     // without a marker: until the redirector has seen the new interface, the pod leaves as its node
-    for family in INNER {
-        let (url, egress_ip) = (url(WORLD.of(*family)) + "/source", PAYMENTS_IP.of(*family));
+    for family in Family::BOTH {
+        let (url, egress_ip) = (url(WORLD.of(family)) + "/source", PAYMENTS_IP.of(family));
         until("the new interface is redirected", PATIENCE, || {
             let source = lab.host(POD_A.name)?.run(&["curl", "-sS", "-m", "5", &url])?;
             let source: SocketAddr = source.trim().parse()?;

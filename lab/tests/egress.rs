@@ -10,9 +10,10 @@ use common::{
     payments, product, product_at, require_right, transfer,
 };
 use lab::echo::seen::Protocol;
+use lab::family::Family;
 use lab::oracle::Class;
 use lab::probe::{self, TIMEOUT};
-use lab::site::{INNER, Site};
+use lab::site::Site;
 use lab::stack::Lab;
 use lab::topology::{
     GATEWAY_EXTERNAL, GATEWAY_TUNNEL, POD_A, POD_B, POD_C, POD_D, Pod, WORLD, WORLD_EXCLUDED,
@@ -31,9 +32,9 @@ fn the_whole_scenario(hook: &str) -> Result<()> {
     open_all(&lab, &mut traffic, POD_B, WORLD, Expected::Node)?;
     require_right(&lab, &traffic)?;
     let report = lab.report()?;
-    for family in INNER {
+    for family in Family::BOTH {
         for address in [PAYMENTS_IP, CRAWLER_IP] {
-            assert!(report.egress_ip(address.of(*family)) > 0, "{report}");
+            assert!(report.egress_ip(address.of(family)) > 0, "{report}");
         }
     }
     Ok(())
@@ -67,8 +68,8 @@ fn policies_that_come_later_take_over_new_flows() -> Result<()> {
 fn tcp_payload_comes_back_to_the_pod_that_sent_it() -> Result<()> {
     let lab = product(&both_policies())?;
     for (pod, expected) in [(POD_A, payments()), (POD_C, crawler()), (POD_D, payments())] {
-        for family in INNER {
-            let world = WORLD.of(*family);
+        for family in Family::BOTH {
+            let world = WORLD.of(family);
             let marker = Traffic::default().plan(pod, Protocol::Tcp, world, expected).marker();
             lab.host(pod.name)?.within(|| probe::tcp(marker, world, TIMEOUT))?;
         }
@@ -110,15 +111,19 @@ fn many_conversations_at_once_are_not_mixed_up() -> Result<()> {
     for (sources, address) in sources.into_iter().zip([PAYMENTS_IP, CRAWLER_IP, PAYMENTS_IP]) {
         let sources = sources?;
         // every flow kept its own l4_port in all rounds
-        assert_eq!(sources.len(), EACH * INNER.len());
+        assert_eq!(sources.len(), EACH * Family::BOTH.len());
         assert!(sources.iter().all(|source| address.both().contains(&source.ip())), "{sources:?}");
         all.extend(sources);
     }
     // to one remote endpoint, so none of them shares an l4_port
-    assert_eq!(all.len(), 3 * EACH * INNER.len());
+    assert_eq!(all.len(), 3 * EACH * Family::BOTH.len());
     let report = lab.report()?;
     report.require_clean()?;
-    assert_eq!(report.count(Class::EgressIp), (3 * EACH * ROUNDS * INNER.len()) as u64, "{report}");
+    assert_eq!(
+        report.count(Class::EgressIp),
+        (3 * EACH * ROUNDS * Family::BOTH.len()) as u64,
+        "{report}"
+    );
     Ok(())
 }
 
@@ -132,9 +137,9 @@ fn twenty_megabytes_arrive_unchanged_in_both_directions() -> Result<()> {
 #[test]
 fn traceroute_shows_the_gateway_as_the_first_hop() -> Result<()> {
     let lab = product(&both_policies())?;
-    for family in INNER {
+    for family in Family::BOTH {
         let (world, gateway) =
-            (WORLD.of(*family).to_string(), GATEWAY_TUNNEL.of(*family).to_string());
+            (WORLD.of(family).to_string(), GATEWAY_TUNNEL.of(family).to_string());
         let command = ["traceroute", "-n", "-I", "-q", "1", "-w", "1", &world];
         let hops = lab.host(POD_A.name)?.run(&command)?;
         let is = |hop: Option<&str>, address: &str| {
@@ -149,9 +154,9 @@ fn traceroute_shows_the_gateway_as_the_first_hop() -> Result<()> {
 #[test]
 fn the_gateway_answers_ping_on_its_own_addresses() -> Result<()> {
     let lab = product(&both_policies())?;
-    for family in INNER {
+    for family in Family::BOTH {
         for (host, address) in [("node1", GATEWAY_TUNNEL), ("router", GATEWAY_EXTERNAL)] {
-            let address = address.of(*family).to_string();
+            let address = address.of(family).to_string();
             lab.host(host)?.run(&["ping", "-c", "1", "-W", "2", &address])?;
         }
     }

@@ -11,9 +11,9 @@ use signal_hook::iterator::Signals;
 use crate::config::{GATEWAY_CONFIG, NODE_CONFIG, POLICY};
 use crate::echo::http::blob_sha256;
 use crate::echo::seen::Protocol;
-use crate::family::Dual;
+use crate::family::{Dual, Family};
 use crate::namespaces::end_all;
-use crate::site::{CRAWLER, INNER, PAYMENTS, Site};
+use crate::site::{CRAWLER, PAYMENTS, Site};
 use crate::stack::Lab;
 use crate::topology::{
     GATEWAY_TUNNEL, NODES, POD_A, POD_B, POD_C, POD_D, Pod, WORLD, WORLD_EXCLUDED,
@@ -136,7 +136,9 @@ impl Demo {
             .step(&format!("{bytes} bytes from the world and back to it, with equal checksums"));
         let expected = blob_sha256(bytes);
         self.screen.output(&format!("the world sends {expected}"));
-        INNER.iter().try_for_each(|family| self.there_and_back(WORLD.of(*family), &expected))
+        Family::BOTH
+            .into_iter()
+            .try_for_each(|family| self.there_and_back(WORLD.of(family), &expected))
     }
 
     fn there_and_back(&mut self, world: IpAddr, sha256: &str) -> Result<()> {
@@ -164,14 +166,14 @@ impl Demo {
 
     fn show_the_way(&mut self) -> Result<()> {
         self.screen.step("The pod's way to the world: its first hop is the gateway");
-        for family in INNER {
-            let world = WORLD.of(*family).to_string();
+        for family in Family::BOTH {
+            let world = WORLD.of(family).to_string();
             let command = ["traceroute", "-n", "-I", "-q", "1", "-w", "1", &world];
             self.screen.command(POD_A.name, &typed(&command));
             let hops = self.lab.host(POD_A.name)?.run(&command)?;
             self.screen.output(&hops);
             let first = hops.lines().nth(1).unwrap_or_default();
-            let gateway = GATEWAY_TUNNEL.of(*family).to_string();
+            let gateway = GATEWAY_TUNNEL.of(family).to_string();
             if !first.split_whitespace().any(|word| word == gateway) {
                 self.wrong.push(format!("the first hop is not the gateway: {first}"));
             }
@@ -225,9 +227,9 @@ impl Demo {
         to: Dual,
         expected: Expected,
     ) -> Result<()> {
-        for family in INNER {
+        for family in Family::BOTH {
             for protocol in protocols {
-                self.open_one(pod, *protocol, to.of(*family), expected);
+                self.open_one(pod, *protocol, to.of(family), expected);
             }
         }
         Ok(())

@@ -69,8 +69,21 @@ pub(super) enum ExitKind {
     NodeUplink = 3,
 }
 
+/// One side of what sends through an exit.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ExitSide {
+    pub kind: ExitKind,
+    /// Of the host behind it.
+    pub own: Dual,
+    /// 0: untagged.
+    pub vlan: u16,
+    /// The external side's only neighbour, where both sides are one segment; else zeros.
+    pub router: [u8; 6],
+}
+
 /// `struct exit_config`.
-pub(super) fn exit_config(kind: ExitKind, own: Dual) -> Vec<u8> {
+pub(super) fn exit_config(side: ExitSide) -> Vec<u8> {
+    let ExitSide { kind, own, vlan, router } = side;
     let mut bytes = (kind as u32).to_ne_bytes().to_vec();
     for address in own.both().into_iter().chain(GATEWAY_TUNNEL.both()) {
         bytes.extend(address_bytes(address));
@@ -80,6 +93,8 @@ pub(super) fn exit_config(kind: ExitKind, own: Dual) -> Vec<u8> {
         bytes.extend(mask_bytes(mask));
     }
     bytes.extend(VXLAN_PORT.to_be_bytes());
+    bytes.extend(vlan.to_ne_bytes());
+    bytes.extend(router);
     bytes.extend([0; 2]);
     bytes
 }

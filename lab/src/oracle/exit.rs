@@ -14,9 +14,8 @@ use libbpf_rs::{
 use nix::net::if_::if_nametoindex;
 
 use super::Expected;
-use super::abi::{Class, ExitKind, Sample, address_bytes, exit_config};
+use super::abi::{Class, ExitSide, Sample, address_bytes, exit_config};
 use super::report::ExitReport;
-use crate::family::Dual;
 use crate::host::Host;
 use crate::wait::{PATIENCE, until};
 
@@ -33,13 +32,12 @@ pub(super) struct Exit {
 }
 
 impl Exit {
-    /// Counts what arrives at `device` of `host`, which is what `own` and the pods behind it send.
+    /// Counts what arrives at `device` of `host`, which is what these sides and the pods behind them send.
     pub(super) fn watch(
         host: &Host,
         device: &str,
         name: &'static str,
-        kind: ExitKind,
-        own: Dual,
+        sides: &[ExitSide],
     ) -> Result<Self> {
         let object = ObjectBuilder::default()
             .open_memory(PROGRAM)?
@@ -49,7 +47,10 @@ impl Exit {
             let map = object.maps().find(|map| map.name() == name);
             Ok(MapHandle::try_from(&map.with_context(|| format!("no map {name}"))?)?)
         };
-        map("config")?.update(&0u32.to_ne_bytes(), &exit_config(kind, own), MapFlags::ANY)?;
+        let config = map("config")?;
+        for (index, side) in (0u32..).zip(sides) {
+            config.update(&index.to_ne_bytes(), &exit_config(*side), MapFlags::ANY)?;
+        }
         let program = object.progs().next().context("no program")?;
         let program = program.as_fd();
         // the filter keeps program and maps alive, and ends with the lab's network namespace

@@ -42,6 +42,20 @@ pub fn frame(ether_type: u16, payload: &[u8]) -> Vec<u8> {
     [&BROADCAST[..], &SOURCE_MAC, &ether_type.to_be_bytes(), payload].concat()
 }
 
+/// The same to one station, in a VLAN; 0: untagged.
+#[must_use]
+pub fn addressed(to: [u8; 6], vlan: u16, frame: &[u8]) -> Vec<u8> {
+    let (addresses, rest) = frame.split_at(ADDRESSES);
+    let from = addresses.get(to.len()..).unwrap_or_default();
+    let tag = [VLAN.to_be_bytes(), vlan.to_be_bytes()].concat();
+    let tag = if vlan == 0 { Vec::new() } else { tag };
+    [&to, from, &tag, rest].concat()
+}
+
+/// To everybody and from whom.
+const ADDRESSES: usize = 12;
+const VLAN: u16 = 0x8100;
+
 pub const IPV4: u16 = 0x0800;
 pub const IPV6: u16 = 0x86dd;
 pub const ARP: u16 = 0x0806;

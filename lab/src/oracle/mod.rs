@@ -18,9 +18,27 @@ pub use abi::Class;
 pub use report::{ExitReport, Report};
 
 use crate::namespaces::Namespaces;
-use crate::topology::{GATEWAY_EXTERNAL, GATEWAY_TUNNEL, NODE1, NODE2};
-use abi::ExitKind;
+use crate::rack;
+use crate::site::Arrangement;
+use crate::topology::{GATEWAY_EXTERNAL, GATEWAY_TUNNEL, NODES, ROUTER_MAC};
+use abi::{ExitKind, ExitSide};
 use exit::Exit;
+
+const NO_ROUTER: [u8; 6] = [0; 6];
+
+/// The tunnel side and the external one.
+fn sides_of_gateway(arrangement: Arrangement) -> [ExitSide; 2] {
+    let router = match arrangement {
+        Arrangement::OneArmedByAddress => ROUTER_MAC,
+        Arrangement::TwoPorts | Arrangement::OneArmedByVlan { .. } => NO_ROUTER,
+    };
+    let [tunnel, external] = arrangement.vlans();
+    [
+        (ExitKind::GatewayTunnel, GATEWAY_TUNNEL, tunnel),
+        (ExitKind::GatewayExternal, GATEWAY_EXTERNAL, external),
+    ]
+    .map(|(kind, own, vlan)| ExitSide { kind, own, vlan, router })
+}
 
 #[derive(Debug)]
 pub struct Oracle {
@@ -36,26 +54,23 @@ pub struct Expected {
 
 impl Oracle {
     /// Attaches to all exits. They must still be down: a packet before this would be counted by the device alone.
-    pub fn watch(lab: &Namespaces) -> Result<Self> {
-        let (router, underlay) = (lab.host("router")?, lab.host("underlay")?);
-        let exits = vec![
-            Exit::watch(
-                router,
-                "gateway",
-                "gateway ext",
-                ExitKind::GatewayExternal,
-                GATEWAY_EXTERNAL,
-            )?,
-            Exit::watch(
-                underlay,
-                "gateway",
-                "gateway tun",
-                ExitKind::GatewayTunnel,
-                GATEWAY_TUNNEL,
-            )?,
-            Exit::watch(underlay, "node1", "node1", ExitKind::NodeUplink, NODE1.address)?,
-            Exit::watch(underlay, "node2", "node2", ExitKind::NodeUplink, NODE2.address)?,
-        ];
+    pub fn watch(lab: &Namespaces, arrangement: Arrangement) -> Result<Self> {
+        let underlay = lab.host("underlay")?;
+        let [tunnel, external] = sides_of_gateway(arrangement);
+        let mut exits = match arrangement {
+            Arrangement::TwoPorts => vec![
+                Exit::watch(lab.host("router")?, "gateway", "gateway ext", &[external])?,
+                Exit::watch(underlay, "gateway", "gateway tun", &[tunnel])?,
+            ],
+            Arrangement::OneArmedByVlan { .. } | Arrangement::OneArmedByAddress => {
+                vec![Exit::watch(lab.host(rack::HOST)?, "gateway", "gateway", &[external, tunnel])?]
+            }
+        };
+        for node in NODES {
+            let (kind, own) = (ExitKind::NodeUplink, node.address);
+            let side = ExitSide { kind, own, vlan: 0, router: NO_ROUTER };
+            exits.push(Exit::watch(underlay, node.name, node.name, &[side])?);
+        }
         Ok(Self { exits, expected: BTreeMap::new() })
     }
 

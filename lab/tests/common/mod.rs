@@ -2,17 +2,18 @@
 
 #![allow(dead_code, reason = "each test program uses its own part of this")]
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use lab::echo::ECHO_PORT;
 use lab::echo::http::blob_sha256;
 use lab::echo::seen::Protocol;
-use lab::family::Dual;
+use lab::family::{Dual, Family};
 use lab::marker::Marker;
 use lab::probe;
-use lab::site::{CRAWLER, INNER, PAYMENTS, Site};
+use lab::site::{CRAWLER, PAYMENTS, Site};
 use lab::stack::Lab;
 use lab::topology::{NODES, Pod, WORLD};
 use lab::traffic::{Expected, Traffic, url};
@@ -87,9 +88,9 @@ pub(crate) fn open_all(
     to: Dual,
     expected: Expected,
 ) -> Result<()> {
-    for family in INNER {
+    for family in Family::BOTH {
         for protocol in PROTOCOLS {
-            let flow = traffic.plan(pod, protocol, to.of(*family), expected);
+            let flow = traffic.plan(pod, protocol, to.of(family), expected);
             traffic.open(lab, &flow)?;
         }
     }
@@ -107,8 +108,8 @@ pub(crate) fn require_right(lab: &Lab, traffic: &Traffic) -> Result<()> {
 /// Over HTTP in both directions, in each family.
 pub(crate) fn transfer(lab: &Lab, pod: Pod, bytes: u64) -> Result<()> {
     let (pod, expected) = (lab.host(pod.name)?, blob_sha256(bytes));
-    for family in INNER {
-        let url = format!("{}/blob", url(WORLD.of(*family)));
+    for family in Family::BOTH {
+        let url = format!("{}/blob", url(WORLD.of(family)));
         let get = format!("{url}?bytes={bytes}");
         pod.run(&["curl", "-sSf", "-m", "60", "-o", "/run/blob", &get])?;
         let received = pod.run(&["sha256sum", "/run/blob"])?;
@@ -144,7 +145,10 @@ impl Conversation {
 
     /// One in each family.
     pub(crate) fn open_each(lab: &Lab, pod: Pod, expected: Expected) -> Result<Vec<Self>> {
-        INNER.iter().map(|family| Self::open(lab, pod, WORLD.of(*family), expected)).collect()
+        Family::BOTH
+            .into_iter()
+            .map(|family| Self::open(lab, pod, WORLD.of(family), expected))
+            .collect()
     }
 
     /// Says something that names the flow's own policy, and waits for the answer to just that: the source that the world saw.
@@ -177,5 +181,16 @@ pub(crate) fn require_silence(flows: &mut [Conversation], why: &str) -> Result<(
             bail!("{why}, but the world answered {source}");
         }
     }
+    Ok(())
+}
+
+/// Every worker owns some of the sessions.
+pub(crate) fn require_all_workers(lab: &Lab) -> Result<()> {
+    let listing = lab.gateway_cli(&["sessions", "--limit", "1000", "-o", "json"])?;
+    let listing: serde_json::Value = serde_json::from_str(&listing)?;
+    let sessions = listing["sessions"].as_array().context("a list of sessions")?;
+    let workers = sessions.iter().filter_map(|session| session["worker"].as_u64());
+    let workers: BTreeSet<u64> = workers.collect();
+    assert_eq!(workers, (0..lab.site().workers as u64).collect(), "who has sessions: {listing}");
     Ok(())
 }
