@@ -23,9 +23,9 @@ impl<A: Address> AddressSet<A> {
     #[inline]
     pub fn place_of(&self, address: A) -> Option<usize> {
         let mask = self.places.len() - 1;
-        let mut at = place(address) & mask;
+        let mut at = place(address, self.places.len());
         loop {
-            let found = self.places[at];
+            let found = self.places[at & mask];
             if found == A::UNSPECIFIED {
                 return None;
             }
@@ -71,7 +71,7 @@ impl<A: Address> FromIterator<A> for AddressSet<A> {
         let mut places = vec![A::UNSPECIFIED; places].into_boxed_slice();
         let mask = places.len() - 1;
         for member in &members {
-            let mut at = place(*member) & mask;
+            let mut at = place(*member, mask + 1);
             while places[at] != A::UNSPECIFIED {
                 at = (at + 1) & mask;
             }
@@ -87,12 +87,14 @@ impl<A: Address> Default for AddressSet<A> {
     }
 }
 
-/// Fibonacci hashing: neighbours of a prefix land apart.
+/// Fibonacci hashing: the upper bits of the product, where neighbours of a prefix land apart. Else the
+/// number of steps differs from member to member, and no branch predictor can know it.
 #[inline]
-fn place<A: Address>(address: A) -> usize {
+fn place<A: Address>(address: A, places: usize) -> usize {
     let number = address.number();
     let folded = (number ^ number >> 64) as u64;
-    (folded.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as usize
+    let upper = folded.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+    ((upper * places as u64) >> 32) as usize
 }
 
 #[cfg(test)]
