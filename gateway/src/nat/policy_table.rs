@@ -144,11 +144,7 @@ impl PolicyTable {
         self.policies.iter().map(|(id, policy)| (*id, policy))
     }
 
-    /// The node behind a VTEP.
-    pub fn node(&self, vtep: Vtep) -> Option<&NodeEntry> {
-        self.nodes.get(&vtep)
-    }
-
+    /// The node with this tunnel address.
     pub fn node_at(&self, tunnel_address: IpAddr) -> Option<&NodeEntry> {
         self.nodes
             .iter()

@@ -5,6 +5,7 @@
 
 pub mod address;
 pub mod arp;
+pub mod both;
 pub mod checksum;
 pub mod ethernet;
 pub mod icmp;
@@ -18,7 +19,8 @@ pub mod udp;
 pub mod vlan;
 pub mod vxlan;
 
-pub use address::{Address, Any, Both, Each, PerFamily};
+pub use address::Address;
+pub use both::{Any, Both, Each, PerFamily};
 pub use ethernet::MacAddress;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};

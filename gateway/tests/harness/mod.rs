@@ -6,6 +6,7 @@
 
 mod family;
 mod frames;
+pub mod many_workers;
 mod nd;
 mod policies;
 mod seen;
