@@ -284,6 +284,43 @@ fn a_restart_comes_up_with_the_accepted_set() {
 }
 
 #[test]
+fn the_last_twenty_sets_can_be_read_again() {
+    let running = Running::empty();
+    let get = |generation: u64| running.get(&format!("{PATH}?generation={generation}"));
+    assert_eq!(running.get("/v1/policies/history").json(), json!({"sets": []}));
+    assert!(get(1).error(404).contains("generation 1 are not kept"));
+    assert_eq!(get(0).text(), "[]\n");
+    for n in 1..=22 {
+        let text = policy(&format!("p{n}"), n, EGRESS) + "---\n" + &hosts();
+        assert_eq!(running.put(&text).status, 200);
+    }
+    for n in 3..=22 {
+        let answer = get(n);
+        assert_eq!(answer.header("etag"), format!("\"{n}\""));
+        assert!(answer.text().contains(&format!("name: p{n}\n")), "{}", answer.text());
+        assert!(
+            running.put_with(&format!("{PATH}?dryRun=true"), &[YAML], answer.text()).status == 200
+        );
+    }
+    let gone = get(2);
+    assert_eq!(gone.error(404), "the policies of generation 2 are not kept");
+    assert_eq!(gone.json()["hint"], "there are 3 to 22");
+    assert_eq!(get(23).status, 404);
+    assert!(running.get(&format!("{PATH}?generation=x")).error(400).contains("a number is wanted"));
+
+    let history = running.get("/v1/policies/history").json();
+    let sets = history["sets"].as_array().unwrap();
+    assert_eq!((sets.len(), &sets[0]["generation"]), (20, &json!(22)));
+    assert_eq!(sets[0]["added"], json!(["p22"]));
+    assert_eq!(sets[0]["removed"], json!(["p21"]));
+    assert!(sets[0]["acceptedAt"].as_str().unwrap().ends_with('Z'), "{sets:?}");
+
+    // A file that is gone is the machine's fault, and told.
+    fs::remove_file(running.state_dir().join("sets/0000000005.yaml")).unwrap();
+    assert!(get(5).error(500).contains("0000000005.yaml cannot be read"));
+}
+
+#[test]
 fn many_writers_come_one_after_the_other() {
     let running = Running::empty();
     let mut generations: Vec<u64> = std::thread::scope(|scope| {

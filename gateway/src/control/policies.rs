@@ -4,7 +4,7 @@
 
 use super::{
     WorkerHandle,
-    state_dir::{AcceptedSet, StateDir},
+    state_dir::{KeptSets, Opened, SetRecord, StateDir, read_set},
     workers::TURN,
 };
 use crate::{
@@ -16,15 +16,15 @@ use crate::{
 };
 use arc_swap::ArcSwap;
 use policy::{
-    Format, GatewayLimits, GatewayPolicies, LoadError, PolicyError, PolicySet, Warning,
-    compile_gateway,
+    EgressPolicy, Format, GatewayLimits, GatewayPolicies, LoadError, PolicyError, PolicySet,
+    Warning, compile_gateway,
 };
 use std::{
     collections::{BTreeMap, HashMap},
     io,
     net::IpAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    time::{Duration, Instant, SystemTime},
 };
 
 /// The policies of this gateway.
@@ -35,15 +35,28 @@ pub struct PolicyStore {
     own_addresses: Vec<IpAddr>,
     state: StateDir,
     published: Arc<ArcSwap<PolicyTable>>,
-    /// Locked for the whole of an `apply`: writers come one after the other.
-    accepted: Mutex<Accepted>,
+    accepted: ArcSwap<Accepted>,
+    /// Locked for the whole of an `apply`: writers come one after the other, readers do not wait.
+    writer: Mutex<Writer>,
+    /// Why the state of the last life was not obeyed.
+    refused: OnceLock<String>,
+}
+
+#[derive(Debug)]
+struct Writer {
+    kept: KeptSets,
+    /// Snapshots that a worker may still hold. Freeing one takes long, so workers never do.
+    retired: Vec<Arc<PolicyTable>>,
 }
 
 /// What is in force.
 #[derive(Clone, Debug, Default)]
 pub struct Accepted {
+    /// 0 before the first.
     pub generation: u64,
     pub set: PolicySet,
+    /// This set and those before it that are kept, newest first.
+    pub history: Arc<[SetRecord]>,
 }
 
 /// What an applied set changed.
@@ -95,13 +108,16 @@ impl PolicyStore {
         own_addresses: Vec<IpAddr>,
         state: StateDir,
     ) -> Self {
+        let kept = KeptSets::new(state.clone());
         PolicyStore {
             gateway: gateway.into(),
             limits,
             own_addresses,
             state,
             published: Arc::default(),
-            accepted: Mutex::default(),
+            accepted: ArcSwap::default(),
+            writer: Mutex::new(Writer { kept, retired: Vec::new() }),
+            refused: OnceLock::new(),
         }
     }
 
@@ -111,33 +127,49 @@ impl PolicyStore {
     }
 
     /// What is in force.
-    pub fn accepted(&self) -> Accepted {
-        self.lock().clone()
+    pub fn accepted(&self) -> Arc<Accepted> {
+        self.accepted.load_full()
+    }
+
+    /// A set of [`Accepted::history`], read from the disk. It was valid when it was accepted.
+    pub fn read(&self, record: &SetRecord) -> Result<PolicySet, ApplyError> {
+        let text = read_set(self.state.path(), record)?;
+        Ok(policy::parse(&text, record.format.into())?.0)
     }
 
     /// Before the workers start: the set that was accepted last, or else the text of the policy file
     /// (`None`: there is none, and the gateway waits for a PUT).
+    ///
+    /// State that cannot be trusted is moved aside and told, and the policy file is what is left. No
+    /// older set is taken instead: it may allow what was forbidden since.
     pub fn load_at_start(
         &self,
         file: impl FnOnce() -> io::Result<Option<String>>,
     ) -> Result<Applied, ApplyError> {
-        let kept = self.state.load()?;
-        let (text, generation, is_new) = match kept {
-            Some(kept) => (kept.documents, kept.generation, false),
-            None => match file()? {
-                Some(text) => (text, 1, true),
-                None => return Ok(Applied::default()),
-            },
-        };
-        let (set, warnings, compiled) = self.check(&text, Format::Yaml)?;
-        let mut accepted = self.lock();
-        if is_new {
-            self.state.store(&AcceptedSet::new(generation, set.to_yaml()))?;
+        let mut writer = self.lock();
+        match writer.kept.open()? {
+            Opened::Empty => {}
+            Opened::Set { generation, text, format } => {
+                let (set, warnings, compiled) = self.check(&text, format)?;
+                let new = Arc::new(self.table(generation, &compiled));
+                let (added, ..) = difference(&self.gateway, &PolicySet::default(), &set);
+                self.publish(&mut writer, generation, set, new);
+                return Ok(Applied { generation, added, warnings, ..Applied::default() });
+            }
+            Opened::Refused(aside) => {
+                let _ = self.refused.set(aside.to_string());
+            }
         }
-        let added = compiled.policies.iter().map(|policy| policy.name.clone()).collect();
-        self.published.store(Arc::new(self.table(generation, &compiled)));
-        *accepted = Accepted { generation, set };
-        Ok(Applied { generation, added, warnings, ..Applied::default() })
+        drop(writer);
+        match file()? {
+            Some(text) => self.apply(&text, Format::Yaml, ApplyOptions::default(), &[]),
+            None => Ok(Applied::default()),
+        }
+    }
+
+    /// Why the state that this start found was not obeyed; `None` when all was well.
+    pub fn refused_state(&self) -> Option<&str> {
+        self.refused.get().map(String::as_str)
     }
 
     /// Replaces the whole set. Blocks until every worker runs it.
@@ -149,36 +181,41 @@ impl PolicyStore {
         workers: &[WorkerHandle],
     ) -> Result<Applied, ApplyError> {
         let (set, warnings, compiled) = self.check(text, format)?;
-        let mut accepted = self.lock();
+        let mut writer = self.lock();
+        let accepted = self.accepted();
         if let Some(expected) = options.expected
             && expected != accepted.generation
         {
             return Err(ApplyError::Outdated { current: accepted.generation, expected });
         }
-        let generation = accepted.generation + 1;
-        let old = self.published.load_full();
+        let generation = writer.kept.next_generation();
         let new = Arc::new(self.table(generation, &compiled));
-        let (added, changed, removed) = difference(&old, &new);
+        let (added, changed, removed) = difference(&self.gateway, &accepted.set, &set);
         let (sessions_kept, sessions_cut) = assess(&new, workers);
-        let applied = Applied {
-            generation: if options.dry_run { accepted.generation } else { generation },
-            added,
-            changed,
-            removed,
-            sessions_kept,
-            sessions_cut,
-            warnings,
-        };
+        let mut applied =
+            Applied { generation, added, changed, removed, sessions_kept, sessions_cut, warnings };
         if options.dry_run {
+            applied.generation = accepted.generation;
             return Ok(applied);
         }
-        self.state.store(&AcceptedSet::new(generation, set.to_yaml()))?;
-        self.published.store(new);
-        *accepted = Accepted { generation, set };
-        let acknowledged = wait_for(generation, workers);
-        // The last reference is dropped here, on the control side: a worker never frees a snapshot.
-        drop(old);
-        acknowledged.map(|()| applied)
+        writer.kept.store(record(&applied, &set, format), text)?;
+        self.publish(&mut writer, generation, set, new);
+        wait_for(generation, workers)?;
+        Ok(applied)
+    }
+
+    /// From here on workers take it, and readers are told of it.
+    fn publish(
+        &self,
+        writer: &mut Writer,
+        generation: u64,
+        set: PolicySet,
+        table: Arc<PolicyTable>,
+    ) {
+        writer.retired.retain(|table| Arc::strong_count(table) > 1);
+        writer.retired.push(self.published.swap(table));
+        let history = writer.kept.records();
+        self.accepted.store(Arc::new(Accepted { generation, set, history }));
     }
 
     /// Text → a set that this gateway can run.
@@ -208,20 +245,42 @@ impl PolicyStore {
         PolicyTable::new(generation, policies.collect(), nodes.collect(), own, vtep_numbers)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Accepted> {
-        // What it guards is replaced whole, so a panic elsewhere cannot have left it half written.
-        self.accepted.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Writer> {
+        // A panic in the midst of a change leaves both of its parts as they were, or replaced.
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Names of the policies that were added, changed, removed, each sorted.
-fn difference(old: &PolicyTable, new: &PolicyTable) -> (Vec<String>, Vec<String>, Vec<String>) {
-    let by_name = |table: &PolicyTable| -> BTreeMap<String, (u32, PolicyEntry)> {
-        table.policies().map(|(id, policy)| (policy.name.clone(), (id, policy.clone()))).collect()
-    };
-    let (old, new) = (by_name(old), by_name(new));
-    let names = |from: &BTreeMap<String, _>, keep: &dyn Fn(&String) -> bool| {
-        from.keys().filter(|name| keep(name)).cloned().collect::<Vec<_>>()
+fn record(applied: &Applied, set: &PolicySet, format: Format) -> SetRecord {
+    let Applied { generation, added, changed, removed, .. } = applied.clone();
+    SetRecord {
+        generation,
+        accepted_at: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
+        policies: set.policies.len(),
+        added,
+        changed,
+        removed,
+        format: format.into(),
+        sha256: String::new(),
+    }
+}
+
+/// Names of the policies of this gateway that were added, changed, removed, each sorted. A policy is
+/// changed when any of its document is, also what only nodes obey.
+fn difference(
+    gateway: &str,
+    old: &PolicySet,
+    new: &PolicySet,
+) -> (Vec<String>, Vec<String>, Vec<String>) {
+    fn here<'s>(gateway: &str, set: &'s PolicySet) -> BTreeMap<&'s str, &'s EgressPolicy> {
+        let is_here = |policy: &&EgressPolicy| {
+            policy.spec.egress.iter().any(|egress| egress.gateway == gateway)
+        };
+        set.policies.iter().filter(is_here).map(|policy| (policy.name(), policy)).collect()
+    }
+    let (old, new) = (here(gateway, old), here(gateway, new));
+    let names = |from: &BTreeMap<&str, _>, keep: &dyn Fn(&str) -> bool| {
+        from.keys().filter(|name| keep(name)).map(|name| (*name).to_owned()).collect::<Vec<_>>()
     };
     let added = names(&new, &|name| !old.contains_key(name));
     let changed = names(&new, &|name| old.get(name).is_some_and(|was| *was != new[name]));

@@ -13,7 +13,10 @@ mod workers;
 
 use crate::{
     config::Config,
-    control::{Gateway, SteeringReport, Watchdog, WorkerHandle, http, listener::ApiListener},
+    control::{
+        Gateway, SteeringReport, Watchdog, WorkerHandle, http, listener::ApiListener,
+        state_dir::StateDir,
+    },
     datapath::{handoff::Handoff, steering::Steering},
     dpdk::{self, Eal},
 };
@@ -37,8 +40,8 @@ pub fn run(config: Config) -> Result<()> {
     devices::check_device("ports.tunnel.device", &config.tunnel.port.device)?;
     devices::check_device("ports.external.device", &config.external.port.device)?;
     let listener = ApiListener::bind(&config.api.listen)?;
+    let _state = StateDir::new(&config.policy.state_dir).lock()?;
     let policies = policies::load_policies(&config)?;
-
     let seed = steering::shard_seed(&config.policy.state_dir)?;
     let steering = Steering::new(seed, cores.workers().len()).context("workers.cores")?;
     let steering = Arc::new(steering);

@@ -6,7 +6,7 @@ use crate::{
 };
 use anyhow::Result;
 use std::{fs, io};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 pub(super) fn load_policies(config: &Config) -> Result<PolicyStore> {
     let own = [&config.tunnel.port, &config.external.port];
@@ -23,9 +23,19 @@ pub(super) fn load_policies(config: &Config) -> Result<PolicyStore> {
         if let ApplyError::Store(error) = error {
             return anyhow::Error::new(error);
         }
-        let place = format!("policies of {} or the set kept in state_dir", file.display());
+        let kept = config.policy.state_dir.display();
+        let place = format!(
+            "policies of {}, or the accepted set kept in {kept}, which comes first",
+            file.display()
+        );
         anyhow::Error::new(error).context(place)
     })?;
+    if let Some(reason) = store.refused_state() {
+        error!(
+            "{reason}. What was accepted last is not known, so the gateway begins as if nothing was: \
+             look at the sets beside it and apply the right one (egress-gateway policy apply -f)"
+        );
+    }
     for warning in &applied.warnings {
         warn!("{warning}");
     }

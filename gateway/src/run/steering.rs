@@ -14,7 +14,7 @@ use crate::{
 };
 use anyhow::{Context, Result};
 use std::{path::Path, time::Duration};
-use tracing::info;
+use tracing::{error, info};
 
 /// How long the API waits for the self-test, so that its first answers are those that stay.
 const SELF_TEST: Duration = Duration::from_secs(2);
@@ -22,7 +22,11 @@ const SELF_TEST: Duration = Duration::from_secs(2);
 /// The seed of `state_dir`, drawn at the first start.
 pub(super) fn shard_seed(state_dir: &Path) -> Result<ShardSeed> {
     let draw = || super::workers::draw().context("cannot draw a seed from /dev/urandom");
-    Ok(match StateDir::new(state_dir).shard_seed()? {
+    let (kept, refused) = StateDir::new(state_dir).shard_seed()?;
+    if let Some(aside) = refused {
+        error!("{aside}. Another one is drawn");
+    }
+    Ok(match kept {
         Some(seed) => seed,
         None => {
             let seed = ShardSeed(draw()?);

@@ -5,6 +5,7 @@
 #![allow(unreachable_pub, clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
 pub mod client;
+pub mod process;
 pub mod program;
 
 use crate::harness::{

@@ -2,7 +2,7 @@
 //!
 //! | route | file |
 //! |---|---|
-//! | `GET`, `PUT /v1/policies` | `policies` |
+//! | `GET`, `PUT /v1/policies`, `GET /v1/policies/history` | `policies` |
 //! | `GET`, `DELETE /v1/sessions` | `sessions` |
 //! | `GET /v1/stats`, `/v1/ports` | `stats` |
 //! | `GET /healthz`, `/readyz`, `/metrics` | `health` |
@@ -13,7 +13,7 @@
 
 mod error;
 mod health;
-mod policies;
+pub mod policies;
 mod query;
 mod server;
 pub mod sessions;
@@ -81,6 +81,7 @@ pub async fn serve(
 fn router(api: Arc<Api>) -> Router {
     Router::new()
         .route("/v1/policies", get(policies::get).put(policies::put))
+        .route("/v1/policies/history", get(policies::history))
         .route("/v1/sessions", get(sessions::list).delete(sessions::flush))
         .route("/v1/stats", get(stats::stats))
         .route("/v1/ports", get(stats::ports))

@@ -1,15 +1,20 @@
 //! `/v1/policies`: the whole set, read and replaced as one.
 
 use super::{Api, blocking, error::ApiError, json, query::Query};
-use crate::control::policies::ApplyOptions;
+use crate::control::{
+    PolicyStore,
+    policies::{Accepted, ApplyOptions},
+    state_dir::SetRecord,
+};
 use axum::{
     body::{self, Body},
     extract::{Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
 use http_body_util::LengthLimitError;
-use policy::{Format, MAX_BYTES};
+use policy::{Format, MAX_BYTES, PolicySet};
+use serde::{Deserialize, Serialize};
 use std::{
     error::Error,
     sync::Arc,
@@ -24,32 +29,97 @@ const JSON: &str = "application/json";
 /// For a whole set to arrive.
 const BODY: Duration = Duration::from_secs(30);
 
-/// The set in force, as YAML documents or as a JSON list of them.
+/// The set in force, or one of those before it, as YAML documents or as a JSON list of them.
 pub(super) async fn get(
     State(api): State<Arc<Api>>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    Query::of(request.uri())?.finish()?;
+    let mut query = Query::of(request.uri())?;
+    let wanted = query.value::<u64>("generation", "a number")?;
+    query.finish()?;
     let format = answer_format(request.headers())?;
     let gateway = Arc::clone(&api.gateway);
-    let (generation, text) = blocking(move || {
+    blocking(move || {
         let accepted = gateway.policies.accepted();
-        let text = match format {
-            Format::Yaml => Ok(accepted.set.to_yaml()),
-            Format::Json => serde_json::to_string(&accepted.set).map(|text| text + "\n"),
+        let older;
+        let (generation, set) = match wanted {
+            Some(wanted) if wanted != accepted.generation => {
+                older = older_set(&gateway.policies, &accepted, wanted)?;
+                (wanted, &older)
+            }
+            _ => (accepted.generation, &accepted.set),
         };
-        (accepted.generation, text)
+        let (content_type, text) = match format {
+            Format::Yaml => (YAML, Ok(set.to_yaml())),
+            Format::Json => (JSON, serde_json::to_string(set).map(|text| text + "\n")),
+        };
+        let text = text.map_err(|error| {
+            ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, format!("policies: {error}"))
+        })?;
+        let answer = ([(header::CONTENT_TYPE, content_type)], text).into_response();
+        Ok(with_generation(answer, generation))
     })
-    .await?;
-    let text = text.map_err(|error| {
-        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, format!("policies: {error}"))
-    })?;
-    let content_type = match format {
-        Format::Yaml => YAML,
-        Format::Json => JSON,
+    .await?
+}
+
+fn older_set(
+    policies: &PolicyStore,
+    accepted: &Accepted,
+    generation: u64,
+) -> Result<PolicySet, ApiError> {
+    let record = accepted.history.iter().find(|record| record.generation == generation);
+    let Some(record) = record else {
+        let message = format!("the policies of generation {generation} are not kept");
+        let hint = match &*accepted.history {
+            [] => "none was accepted yet".to_owned(),
+            [newest, .., oldest] => {
+                format!("there are {} to {}", oldest.generation, newest.generation)
+            }
+            [only] => format!("there is {}", only.generation),
+        };
+        return Err(ApiError::new(StatusCode::NOT_FOUND, message).hint(&hint));
     };
-    let answer = ([(header::CONTENT_TYPE, content_type)], text).into_response();
-    Ok(with_generation(answer, generation))
+    policies.read(record).map_err(|error| {
+        // They were valid once: what is wrong is the file, not the request.
+        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+    })
+}
+
+/// The last sets, newest first: when each was accepted, and what it changed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct History {
+    pub sets: Vec<PastSet>,
+}
+
+/// An accepted set.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PastSet {
+    pub generation: u64,
+    /// RFC 3339, UTC.
+    pub accepted_at: String,
+    /// Policies of all gateways in the set.
+    pub policies: usize,
+    /// Names of policies of this gateway, against the set before.
+    pub added: Vec<String>,
+    pub changed: Vec<String>,
+    pub removed: Vec<String>,
+}
+
+impl From<&SetRecord> for PastSet {
+    fn from(record: &SetRecord) -> Self {
+        let SetRecord { generation, accepted_at, policies, added, changed, removed, .. } =
+            record.clone();
+        PastSet { generation, accepted_at, policies, added, changed, removed }
+    }
+}
+
+/// What [`get`] has by `generation`.
+pub(super) async fn history(State(api): State<Arc<Api>>, uri: Uri) -> Result<Response, ApiError> {
+    Query::of(&uri)?.finish()?;
+    let accepted = api.gateway.policies.accepted();
+    let sets = accepted.history.iter().map(PastSet::from).collect();
+    Ok(json(StatusCode::OK, &History { sets }))
 }
 
 /// Replaces the set. The answer comes when every worker runs it.

@@ -136,9 +136,12 @@ fn about(gateway: &Gateway, policies: &PolicyTable) -> Vec<MetricFamily> {
     let labels = [("version", env!("CARGO_PKG_VERSION")), ("packet_io", &gateway.packet_io)];
     build.add(&labels, 1);
     let generation = "Generation of the policy set in force; 0 before the first.";
+    let refused = "1 when the policy set kept in state_dir could not be trusted at the start and was \
+                   moved aside: the policy file was read instead. Alert on 1.";
     let mut families = vec![build.done()];
     for (name, help, value) in [
         ("policy_generation", generation, policies.generation()),
+        ("state_refused", refused, gateway.policies.refused_state().is_some().into()),
         ("policies", "Policies of this gateway.", policies.policies().count() as u64),
         ("nodes", "Nodes that may send to this gateway.", policies.node_count() as u64),
     ] {
