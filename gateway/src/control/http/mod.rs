@@ -7,7 +7,7 @@
 //! | `GET /v1/stats`, `/v1/ports` | `stats` |
 //! | `GET /healthz`, `/readyz`, `/metrics` | `health` |
 //!
-//! `server` accepts connections and ends them; `error` is the form of every refusal; `query`
+//! `admin::server` accepts connections and ends them; `error` says what went wrong; `query`
 //! reads what stands behind the `?`. Whatever waits for a worker or for the disk runs on a thread of
 //! its own, so that health and metrics answer meanwhile.
 
@@ -15,22 +15,17 @@ mod error;
 mod health;
 mod policies;
 mod query;
-mod server;
 pub mod sessions;
 pub mod stats;
 mod steering;
 
 use super::{Gateway, listener::ApiListener, metrics::Metrics};
-use axum::{
-    Router,
-    extract::Request,
-    http::{StatusCode, header},
-    response::{IntoResponse, Response},
-    routing::get,
+use admin::{
+    answer::json,
+    server::{self, Limits},
 };
+use axum::{Router, extract::Request, http::StatusCode, routing::get};
 use error::ApiError;
-use serde::Serialize;
-use server::Limits;
 use std::{io, sync::Arc};
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -104,17 +99,6 @@ async fn unknown_route(request: Request) -> ApiError {
 async fn unknown_method(request: Request) -> ApiError {
     let message = format!("{} does not take {}", request.uri().path(), request.method());
     ApiError::new(StatusCode::METHOD_NOT_ALLOWED, message)
-}
-
-/// A JSON answer, with a line end for terminals.
-fn json(status: StatusCode, value: &impl Serialize) -> Response {
-    match serde_json::to_vec(value) {
-        Ok(mut body) => {
-            body.push(b'\n');
-            (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
-        }
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
-    }
 }
 
 /// Runs what blocks on a thread of its own.

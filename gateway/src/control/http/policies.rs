@@ -1,6 +1,11 @@
 //! `/v1/policies`: the whole set, read and replaced as one.
 
-use super::{Api, blocking, error::ApiError, json, query::Query};
+use super::{
+    Api, blocking,
+    error::{self, ApiError},
+    json,
+    query::Query,
+};
 use crate::control::policies::ApplyOptions;
 use axum::{
     body::{self, Body},
@@ -216,7 +221,7 @@ async fn read(headers: &HeaderMap, body: Body) -> Result<String, ApiError> {
         let at = error.utf8_error().valid_up_to();
         let before = String::from_utf8_lossy(&error.as_bytes()[..at]).into_owned();
         let (line, column) = position(&before);
-        ApiError::not_utf8(line, column)
+        error::not_utf8(line, column)
     })
 }
 
