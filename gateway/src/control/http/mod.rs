@@ -8,9 +8,10 @@
 //! | `GET /healthz`, `/readyz`, `/metrics` | `health` |
 //!
 //! `admin::server` accepts connections and ends them; `error` says what went wrong; `query`
-//! reads what stands behind the `?`. Whatever waits for a worker or for the disk runs on a thread of
-//! its own, so that health and metrics answer meanwhile.
+//! reads what stands behind the `?`, `body` what is sent. Whatever waits for a worker or for the disk
+//! runs on a thread of its own, so that health and metrics answer meanwhile.
 
+mod body;
 mod error;
 mod health;
 mod policies;
@@ -25,6 +26,7 @@ use admin::{
     server::{self, Limits},
 };
 use axum::{Router, extract::Request, http::StatusCode, routing::get};
+use body::Bodies;
 use error::ApiError;
 use std::{io, sync::Arc};
 use tokio::{
@@ -32,7 +34,7 @@ use tokio::{
     sync::Semaphore,
 };
 
-/// Policy sets that are read and applied at the same time. Each may be large.
+/// Policy sets that are parsed and applied at the same time. Each may be large.
 const PUTS: usize = 2;
 
 /// What the routes share.
@@ -41,6 +43,7 @@ struct Api {
     gateway: Arc<Gateway>,
     metrics: Metrics,
     puts: Semaphore,
+    bodies: Bodies,
 }
 
 /// Serves the API until SIGINT or SIGTERM.
@@ -69,7 +72,8 @@ pub async fn serve(
     stop: impl Future<Output = ()>,
 ) -> io::Result<()> {
     let metrics = Metrics::new(gateway).map_err(io::Error::other)?;
-    let api = Api { gateway: Arc::clone(gateway), metrics, puts: Semaphore::new(PUTS) };
+    let (puts, bodies) = (Semaphore::new(PUTS), Bodies::new(policy::MAX_BYTES));
+    let api = Api { gateway: Arc::clone(gateway), metrics, puts, bodies };
     server::serve(listener, router(Arc::new(api)), Limits::default(), stop).await
 }
 
