@@ -1,7 +1,7 @@
 //! The form of every refusal, and of every answer in JSON.
 
 use axum::{
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
@@ -34,6 +34,13 @@ impl ApiError {
     pub fn unknown_route(path: &str, routes: &[&str]) -> Self {
         let error = Self::new(StatusCode::NOT_FOUND, format!("there is no {path}"));
         error.hint(&format!("there are {}", routes.join(", ")))
+    }
+
+    /// For a method that a path does not take.
+    pub fn unknown_method(path: &str, method: &Method) -> Self {
+        let message = format!("{path} does not take {method}");
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, message)
+            .hint("the header Allow says what it takes")
     }
 
     /// What to do instead.

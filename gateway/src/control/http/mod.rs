@@ -101,8 +101,7 @@ async fn unknown_route(request: Request) -> ApiError {
 }
 
 async fn unknown_method(request: Request) -> ApiError {
-    let message = format!("{} does not take {}", request.uri().path(), request.method());
-    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, message)
+    ApiError::unknown_method(request.uri().path(), request.method())
 }
 
 /// Runs what blocks on a thread of its own.
