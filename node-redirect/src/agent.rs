@@ -32,7 +32,7 @@ const UPKEEP: Duration = Duration::from_secs(5);
 
 pub async fn run(config: Config) -> Result<()> {
     preflight::check(&config.pin_path)?;
-    let listener = api::bind(config.api_listen).await?;
+    let listener = api::bind(&config.api_listen)?;
     let lock = preflight::take(&config.pin_path)?;
     let is_first = !has_policy_set(&config.pin_path);
     let netlink = Netlink::connect()?;

@@ -1,41 +1,55 @@
 //! The agent's HTTP API, and the one request that `status` makes of it.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
+use admin::answer::ApiError;
+use admin::client::Api;
+use admin::listen::Listen;
+use admin::listener::ApiListener;
+use admin::server::{self, Limits};
 use anyhow::{Context, Result, bail};
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
-use http_body_util::{BodyExt, Empty};
-use hyper::Request;
 use hyper::body::Bytes;
-use hyper_util::rt::TokioIo;
-use tokio::net::{TcpListener, TcpStream};
 
 use crate::list;
 use crate::metrics;
 use crate::state::Shared;
 
-pub async fn bind(listen: SocketAddr) -> Result<TcpListener> {
-    TcpListener::bind(listen).await.with_context(|| {
-        format!("cannot listen on api.listen {listen}; is the port in use? (`ss -ltnp`)")
-    })
+const ROUTES: [&str; 5] = ["/v1/map", "/v1/status", "/healthz", "/readyz", "/metrics"];
+/// For the agent to answer; what it is asked for lies in memory.
+const ANSWER: Duration = Duration::from_secs(10);
+
+pub fn bind(listen: &Listen) -> Result<ApiListener> {
+    ApiListener::bind(listen).context("the API cannot start; is the port in use? (`ss -lntxp`)")
 }
 
-pub async fn serve(listener: TcpListener, shared: Arc<Shared>) {
-    let routes = Router::new()
+/// Serves until the process ends.
+pub async fn serve(listener: ApiListener, shared: Arc<Shared>) {
+    let served = server::serve(listener, routes(shared), Limits::default(), std::future::pending());
+    if let Err(error) = served.await {
+        tracing::error!("the API ended: {error}");
+    }
+}
+
+fn routes(shared: Arc<Shared>) -> Router {
+    Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/v1/map", get(map))
         .route("/v1/status", get(status))
-        .with_state(shared);
-    if let Err(error) = axum::serve(listener, routes).await {
-        tracing::error!("the API ended: {error}");
-    }
+        .fallback(|request: Request| async move {
+            ApiError::unknown_route(request.uri().path(), &ROUTES)
+        })
+        .method_not_allowed_fallback(|request: Request| async move {
+            ApiError::unknown_method(request.uri().path(), request.method())
+        })
+        .with_state(shared)
 }
 
 /// Ready is whoever redirects. Files that are not valid do not change that: the set before is in force.
@@ -71,22 +85,15 @@ async fn status(State(shared): State<Arc<Shared>>) -> Response {
 }
 
 fn failed(error: &anyhow::Error) -> Response {
-    (StatusCode::INTERNAL_SERVER_ERROR, format!("{error:#}\n")).into_response()
+    ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, format!("{error:#}")).into_response()
 }
 
-/// One GET from a running agent.
-pub async fn fetch(agent: SocketAddr, path: &str) -> Result<Bytes> {
-    let stream = TcpStream::connect(agent).await.with_context(|| format!("no agent on {agent}"))?;
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    tokio::spawn(connection);
-    let request =
-        Request::get(path).header(header::HOST, agent.to_string()).body(Empty::<Bytes>::new())?;
-    let response = sender.send_request(request).await?;
-    let code = response.status();
-    let body = response.into_body().collect().await?.to_bytes();
-    if !code.is_success() {
-        bail!("{agent}{path} answers {code}");
+/// One GET from the agent that listens there.
+pub async fn fetch(agent: &Listen, path: &str) -> Result<Bytes> {
+    let request = hyper::Request::get(path).body(Default::default())?;
+    let answer = Api::from(agent).ask(request, ANSWER).await?;
+    if !answer.status.is_success() {
+        bail!("{agent}{path} answers {}", answer.status);
     }
-    Ok(body)
+    Ok(answer.body)
 }

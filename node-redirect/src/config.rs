@@ -3,9 +3,10 @@
 //! An unknown key or a wrong type is refused by the reader, with its line. Everything else that is wrong is reported at once.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use admin::listen::Listen;
 use ipnet::IpNet;
 use serde::Deserialize;
 
@@ -28,7 +29,7 @@ pub struct Config {
     pub never_redirect: Vec<IpNet>,
     pub flows: Flows,
     pub pin_path: PathBuf,
-    pub api_listen: SocketAddr,
+    pub api_listen: Listen,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Default)]
@@ -194,6 +195,25 @@ mod tests {
             assert!(error.contains(key), "{key} is not in:\n{error}");
         }
         assert!(error.ends_with("14 error(s) in node-redirect.toml"), "{error}");
+    }
+
+    #[test]
+    fn the_api_is_on_the_loopback_or_a_socket_file() {
+        let with = |listen: &str| {
+            parse(&EXAMPLE.replace(&Api::default().listen, listen)).map(|config| config.api_listen)
+        };
+        for listen in ["[::1]:9481", "unix:/run/node-redirect.sock"] {
+            assert_eq!(with(listen).unwrap().to_string(), listen);
+        }
+        for listen in ["0.0.0.0:9481", "192.0.2.1:9481", "[2001:db8::1]:9481", "[::]:9481"] {
+            let error = with(listen).unwrap_err().to_string();
+            let reason = format!(
+                "api.listen: {listen} is not a loopback address, and the API does not ask who calls \
+                 (write 127.0.0.1:9481 or unix:/run/node-redirect.sock)"
+            );
+            assert!(error.contains(&reason), "{error}");
+        }
+        assert!(with("unix:relative").unwrap_err().to_string().contains("absolute path"));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+use admin::listen::{Listen, ListenError};
 use ipnet::IpNet;
 use serde::Deserialize;
 
@@ -112,6 +113,17 @@ impl Default for Api {
     }
 }
 
+impl Api {
+    fn check(&self, problems: &mut Vec<String>) -> Listen {
+        self.listen.parse().unwrap_or_else(|error: ListenError| {
+            problems.push(format!(
+                "api.listen: {error} (write 127.0.0.1:9481 or unix:/run/node-redirect.sock)"
+            ));
+            Listen::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
+        })
+    }
+}
+
 impl File {
     pub(crate) fn check(self) -> Result<Config, Vec<String>> {
         let mut problems = Vec::new();
@@ -130,13 +142,7 @@ impl File {
                 self.bpf.pin_path.display()
             ));
         }
-        let api_listen = self.api.listen.parse().unwrap_or_else(|_| {
-            problems.push(format!(
-                "api.listen {:?}: an address and port is wanted, as 127.0.0.1:9481",
-                self.api.listen
-            ));
-            SocketAddr::from((Ipv4Addr::LOCALHOST, 0))
-        });
+        let api_listen = self.api.check(&mut problems);
         if !problems.is_empty() {
             return Err(problems);
         }

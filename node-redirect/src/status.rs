@@ -56,7 +56,7 @@ pub async fn report(config: &Config) -> Result<Report> {
     let host = Host::read(&netlink.handle).await?;
     let agent_running = preflight::is_locked(&config.pin_path);
     let agent = match agent_running {
-        true => api::fetch(config.api_listen, "/v1/status").await.ok(),
+        true => api::fetch(&config.api_listen, "/v1/status").await.ok(),
         false => None,
     };
     Ok(Report {

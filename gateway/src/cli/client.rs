@@ -1,26 +1,14 @@
 //! One HTTP request at a time to a running gateway.
 
 use super::{Failure, Result, run::mistakes};
+use admin::client::{self, ClientError};
 use clap::Args;
-use http_body_util::{BodyExt, Full};
-use hyper::{Method, Request, StatusCode, body::Bytes, client::conn::http1, header};
-use hyper_util::rt::TokioIo;
+use http_body_util::Full;
+use hyper::{Method, Request, StatusCode, body::Bytes, header};
 use policy::PolicyError;
 use serde::{Deserialize, de::DeserializeOwned};
-use std::{
-    borrow::Cow,
-    fmt, io,
-    path::{Path, PathBuf},
-    str::FromStr,
-    time::Duration,
-};
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::{TcpStream, UnixStream},
-    time::timeout,
-};
+use std::{borrow::Cow, fmt, path::Path, str::FromStr, time::Duration};
 
-const CONNECT: Duration = Duration::from_secs(5);
 /// A gateway counts the sessions that a new policy set would cut before it answers, and gives its
 /// workers half a minute for that.
 const ANSWER: Duration = Duration::from_secs(90);
@@ -33,49 +21,26 @@ pub(super) struct ApiArgs {
 }
 
 /// The address of a gateway's API.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Api {
-    /// `host:port`
-    Http(String),
-    Unix(PathBuf),
-}
+#[derive(Clone, Debug)]
+pub(super) struct Api(client::Api);
 
 impl FromStr for Api {
     type Err = String;
 
     fn from_str(text: &str) -> std::result::Result<Self, String> {
-        if let Some(path) = text.strip_prefix("unix:") {
-            if path.is_empty() {
-                return Err("write unix:/run/egress-gateway.sock".to_owned());
-            }
-            return Ok(Api::Unix(PathBuf::from(path)));
-        }
-        let authority = text.strip_prefix("http://").map(|rest| rest.trim_end_matches('/'));
-        let authority = authority.and_then(|text| text.parse::<hyper::http::uri::Authority>().ok());
-        match authority {
-            Some(authority) if authority.port_u16().is_some() => {
-                Ok(Api::Http(authority.to_string()))
-            }
-            _ => Err("write http://HOST:PORT or unix:/PATH".to_owned()),
-        }
+        text.parse().map(Api)
     }
 }
 
 impl fmt::Display for Api {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Api::Http(authority) => write!(f, "http://{authority}"),
-            Api::Unix(path) => write!(f, "unix:{}", path.display()),
-        }
+        self.0.fmt(f)
     }
 }
 
 /// What was answered.
 #[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) status: StatusCode,
-    pub(super) body: Bytes,
-}
+pub(super) struct Answer(client::Answer);
 
 /// The body of a refusal.
 #[derive(Debug, Default, Deserialize)]
@@ -110,8 +75,7 @@ impl Api {
         headers: &Headers<'_>,
         body: impl Into<Bytes>,
     ) -> Result<Answer> {
-        let mut request =
-            Request::builder().method(method).uri(path).header(header::HOST, self.host());
+        let mut request = Request::builder().method(method).uri(path);
         for (name, value) in headers {
             request = request.header(name, *value);
         }
@@ -122,47 +86,16 @@ impl Api {
             .enable_all()
             .build()
             .map_err(|error| Failure::Failed(format!("no runtime: {error}")))?;
-        runtime.block_on(self.exchange(request))
-    }
-
-    async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Answer> {
-        let stream = timeout(CONNECT, self.connect())
-            .await
-            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
-            .map_err(|error| {
-                Failure::Failed(format!(
+        let answer = runtime.block_on(self.0.ask(request, ANSWER));
+        answer.map(Answer).map_err(|error| {
+            Failure::Failed(match error {
+                ClientError::Unreachable { error, .. } => format!(
                     "no gateway answers at {self}: {error}. Is `egress-gateway run` up? Its API is \
                      where [api] listen says; give that with --api"
-                ))
-            })?;
-        let failed = |error: hyper::Error| Failure::Failed(format!("{self}: {error}"));
-        let exchange = async {
-            let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-            tokio::spawn(connection);
-            let (head, body) = sender.send_request(request).await?.into_parts();
-            let body = body.collect().await?.to_bytes();
-            Ok(Answer { status: head.status, body })
-        };
-        timeout(ANSWER, exchange)
-            .await
-            .map_err(|_| {
-                Failure::Failed(format!("{self} did not answer within {} s", ANSWER.as_secs()))
-            })?
-            .map_err(failed)
-    }
-
-    async fn connect(&self) -> io::Result<Box<dyn Stream>> {
-        Ok(match self {
-            Api::Http(authority) => Box::new(TcpStream::connect(authority).await?),
-            Api::Unix(path) => Box::new(UnixStream::connect(path).await?),
+                ),
+                ClientError::Silent { .. } | ClientError::Broken { .. } => error.to_string(),
+            })
         })
-    }
-
-    fn host(&self) -> &str {
-        match self {
-            Api::Http(authority) => authority,
-            Api::Unix(_) => "localhost",
-        }
     }
 }
 
@@ -178,7 +111,7 @@ impl Answer {
     }
 
     pub(super) fn json<T: DeserializeOwned>(&self) -> Result<T> {
-        serde_json::from_slice(&self.body).map_err(|error| {
+        serde_json::from_slice(&self.0.body).map_err(|error| {
             Failure::Failed(format!(
                 "the answer is not understood: {error}; is the gateway of another version?"
             ))
@@ -186,15 +119,15 @@ impl Answer {
     }
 
     pub(super) fn text(&self) -> Cow<'_, str> {
-        String::from_utf8_lossy(&self.body)
+        String::from_utf8_lossy(&self.0.body)
     }
 
     fn judged(self, file: Option<&Path>) -> Result<Self> {
-        if self.status.is_success() {
+        if self.0.status.is_success() {
             return Ok(self);
         }
         let message = self.refusal(file);
-        Err(match self.status {
+        Err(match self.0.status {
             StatusCode::BAD_REQUEST
             | StatusCode::UNPROCESSABLE_ENTITY
             | StatusCode::PAYLOAD_TOO_LARGE => Failure::BadInput(message),
@@ -203,7 +136,7 @@ impl Answer {
     }
 
     fn refusal(&self, file: Option<&Path>) -> String {
-        let refusal: Refusal = serde_json::from_slice(&self.body).unwrap_or_default();
+        let refusal: Refusal = serde_json::from_slice(&self.0.body).unwrap_or_default();
         if let (Some(file), false) = (file, refusal.errors.is_empty()) {
             let lines = refusal.errors.into_iter().map(|mistake| {
                 let Mistake { document, path, reason, hint } = mistake;
@@ -211,7 +144,7 @@ impl Answer {
             });
             return mistakes(file, lines);
         }
-        let error = refusal.error.unwrap_or_else(|| format!("{}: {}", self.status, self.text()));
+        let error = refusal.error.unwrap_or_else(|| format!("{}: {}", self.0.status, self.text()));
         let place = match (file, refusal.line, refusal.column) {
             (Some(file), Some(line), Some(column)) => {
                 format!("{}: line {line}, column {column}: ", file.display())
@@ -222,7 +155,3 @@ impl Answer {
         format!("{place}{error}{hint}")
     }
 }
-
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}

@@ -9,7 +9,6 @@
 //! - [`http`], [`metrics`]: the API
 
 pub mod http;
-pub mod listener;
 pub mod metrics;
 pub mod policies;
 pub mod self_test;
@@ -19,6 +18,7 @@ pub mod steering;
 pub mod watchdog;
 pub mod workers;
 
+pub use admin::listener;
 pub use policies::{Applied, ApplyError, PolicyStore};
 pub use self_test::SelfTest;
 pub use steering::SteeringReport;

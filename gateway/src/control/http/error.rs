@@ -1,50 +1,20 @@
-//! The form of every refusal: a status, and an object that says what is wrong and where.
+//! What went wrong, as a refusal: a status, and an object that says what and where.
 
 use crate::control::{ApplyError, workers::Silent};
-use axum::{
-    http::StatusCode,
-    response::{IntoResponse, Response},
-};
+pub(super) use admin::answer::ApiError;
+use axum::http::StatusCode;
 use policy::{LoadError, PolicyError};
-use serde_json::{Map, Value, json};
+use serde_json::json;
 use std::io;
 
-/// An answer that is not 200. Its body has `error`, one sentence, or for documents `errors`, a list.
-#[derive(Debug)]
-pub(super) struct ApiError {
-    status: StatusCode,
-    body: Map<String, Value>,
+/// A text that is not UTF-8 from there on.
+pub(super) fn not_utf8(line: usize, column: usize) -> ApiError {
+    ApiError::bad_request("the text is not UTF-8").with("line", line).with("column", column)
 }
 
-impl ApiError {
-    pub(super) fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        let error = ApiError { status, body: Map::new() };
-        error.with("error", message.into())
-    }
-
-    pub(super) fn bad_request(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, message)
-    }
-
-    /// What to do instead.
-    pub(super) fn hint(self, hint: &str) -> Self {
-        self.with("hint", hint)
-    }
-
-    /// A text that is not UTF-8 from there on.
-    pub(super) fn not_utf8(line: usize, column: usize) -> Self {
-        Self::bad_request("the text is not UTF-8").with("line", line).with("column", column)
-    }
-
-    fn with(mut self, key: &str, value: impl Into<Value>) -> Self {
-        self.body.insert(key.to_owned(), value.into());
-        self
-    }
-
-    fn invalid(errors: &[PolicyError]) -> Self {
-        let error = ApiError { status: StatusCode::UNPROCESSABLE_ENTITY, body: Map::new() };
-        error.with("errors", json!(errors))
-    }
+/// For documents `errors`, a list, takes the place of `error`.
+fn invalid(errors: &[PolicyError]) -> ApiError {
+    ApiError::empty(StatusCode::UNPROCESSABLE_ENTITY).with("errors", json!(errors))
 }
 
 impl From<ApplyError> for ApiError {
@@ -59,7 +29,7 @@ impl From<ApplyError> for ApiError {
                 }
             }
             ApplyError::Load(LoadError::Invalid(errors)) | ApplyError::NotHere(errors) => {
-                Self::invalid(&errors)
+                invalid(&errors)
             }
             ApplyError::Outdated { current, .. } => {
                 Self::new(StatusCode::PRECONDITION_FAILED, message).with("generation", current)
@@ -91,12 +61,6 @@ impl From<Silent> for ApiError {
     }
 }
 
-impl IntoResponse for ApiError {
-    fn into_response(self) -> Response {
-        super::json(self.status, &self.body)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -109,8 +73,8 @@ mod tests {
             (io::ErrorKind::PermissionDenied, 500),
         ] {
             let error = ApiError::from(ApplyError::Store(io::Error::new(kind, "state_dir")));
-            assert_eq!(error.status.as_u16(), status);
-            let message = error.body["error"].as_str().unwrap();
+            assert_eq!(error.status().as_u16(), status);
+            let message = error.body()["error"].as_str().unwrap();
             assert!(message.contains("nothing was changed: state_dir"), "{message}");
         }
     }

@@ -7,37 +7,34 @@
 //! | `GET /v1/stats`, `/v1/ports` | `stats` |
 //! | `GET /healthz`, `/readyz`, `/metrics` | `health` |
 //!
-//! `server` accepts connections and ends them; `error` is the form of every refusal; `query`
-//! reads what stands behind the `?`. Whatever waits for a worker or for the disk runs on a thread of
-//! its own, so that health and metrics answer meanwhile.
+//! `admin::server` accepts connections and ends them; `error` says what went wrong; `query`
+//! reads what stands behind the `?`, `body` what is sent. Whatever waits for a worker or for the disk
+//! runs on a thread of its own, so that health and metrics answer meanwhile.
 
+mod body;
 mod error;
 mod health;
 pub mod policies;
 mod query;
-mod server;
 pub mod sessions;
 pub mod stats;
 mod steering;
 
 use super::{Gateway, listener::ApiListener, metrics::Metrics};
-use axum::{
-    Router,
-    extract::Request,
-    http::{StatusCode, header},
-    response::{IntoResponse, Response},
-    routing::get,
+use admin::{
+    answer::json,
+    server::{self, Limits},
 };
+use axum::{Router, extract::Request, http::StatusCode, routing::get};
+use body::Bodies;
 use error::ApiError;
-use serde::Serialize;
-use server::Limits;
 use std::{io, sync::Arc};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::Semaphore,
 };
 
-/// Policy sets that are read and applied at the same time. Each may be large.
+/// Policy sets that are parsed and applied at the same time. Each may be large.
 const PUTS: usize = 2;
 
 /// What the routes share.
@@ -46,6 +43,7 @@ struct Api {
     gateway: Arc<Gateway>,
     metrics: Metrics,
     puts: Semaphore,
+    bodies: Bodies,
 }
 
 /// Serves the API until SIGINT or SIGTERM.
@@ -74,7 +72,8 @@ pub async fn serve(
     stop: impl Future<Output = ()>,
 ) -> io::Result<()> {
     let metrics = Metrics::new(gateway).map_err(io::Error::other)?;
-    let api = Api { gateway: Arc::clone(gateway), metrics, puts: Semaphore::new(PUTS) };
+    let (puts, bodies) = (Semaphore::new(PUTS), Bodies::new(policy::MAX_BYTES));
+    let api = Api { gateway: Arc::clone(gateway), metrics, puts, bodies };
     server::serve(listener, router(Arc::new(api)), Limits::default(), stop).await
 }
 
@@ -103,19 +102,7 @@ async fn unknown_route(request: Request) -> ApiError {
 }
 
 async fn unknown_method(request: Request) -> ApiError {
-    let message = format!("{} does not take {}", request.uri().path(), request.method());
-    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, message)
-}
-
-/// A JSON answer, with a line end for terminals.
-fn json(status: StatusCode, value: &impl Serialize) -> Response {
-    match serde_json::to_vec(value) {
-        Ok(mut body) => {
-            body.push(b'\n');
-            (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
-        }
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
-    }
+    ApiError::unknown_method(request.uri().path(), request.method())
 }
 
 /// Runs what blocks on a thread of its own.

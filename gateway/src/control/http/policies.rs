@@ -7,27 +7,18 @@ use crate::control::{
     state_dir::SetRecord,
 };
 use axum::{
-    body::{self, Body},
     extract::{Request, State},
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
-use http_body_util::LengthLimitError;
-use policy::{Format, MAX_BYTES, PolicySet};
+use policy::{Format, PolicySet};
 use serde::{Deserialize, Serialize};
-use std::{
-    error::Error,
-    sync::Arc,
-    time::{Duration, Instant},
-};
-use tokio::time::timeout;
+use std::{sync::Arc, time::Instant};
 
 /// The generation of the set, as a number; `ETag` has it in its own form.
 const GENERATION: HeaderName = HeaderName::from_static("egress-gateway-generation");
 const YAML: &str = "application/yaml";
 const JSON: &str = "application/json";
-/// For a whole set to arrive.
-const BODY: Duration = Duration::from_secs(30);
 
 /// The set in force, or one of those before it, as YAML documents or as a JSON list of them.
 pub(super) async fn get(
@@ -135,8 +126,8 @@ pub(super) async fn put(
     let in_force = api.gateway.policies.published().load().generation();
     let expected = expected_generation(&head.headers, in_force)?;
 
+    let text = api.bodies.read(body).await?;
     let _turn = api.puts.acquire().await.map_err(|_| closing())?;
-    let text = read(&head.headers, body).await?;
     let gateway = Arc::clone(&api.gateway);
     let began = Instant::now();
     let applied = blocking(move || {
@@ -258,40 +249,4 @@ fn expected_generation(headers: &HeaderMap, in_force: u64) -> Result<Option<u64>
             }
         },
     }
-}
-
-async fn read(headers: &HeaderMap, body: Body) -> Result<String, ApiError> {
-    let too_large = || {
-        let message = format!("a policy set has at most {MAX_BYTES} bytes");
-        ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, message)
-    };
-    let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
-    if length.and_then(|length| length.parse::<usize>().ok()).is_some_and(|len| len > MAX_BYTES) {
-        return Err(too_large());
-    }
-    let bytes = match timeout(BODY, body::to_bytes(body, MAX_BYTES)).await {
-        Ok(Ok(bytes)) => bytes,
-        Ok(Err(error)) if error.source().is_some_and(|error| error.is::<LengthLimitError>()) => {
-            return Err(too_large());
-        }
-        Ok(Err(error)) => {
-            return Err(ApiError::bad_request(format!("the body is not whole: {error}")));
-        }
-        Err(_) => {
-            let message = format!("the body did not arrive within {} s", BODY.as_secs());
-            return Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, message));
-        }
-    };
-    String::from_utf8(bytes.into()).map_err(|error| {
-        let at = error.utf8_error().valid_up_to();
-        let before = String::from_utf8_lossy(&error.as_bytes()[..at]).into_owned();
-        let (line, column) = position(&before);
-        ApiError::not_utf8(line, column)
-    })
-}
-
-/// Line and column, from 1, behind `text`.
-fn position(text: &str) -> (usize, usize) {
-    let last = text.rsplit('\n').next().unwrap_or_default();
-    (text.matches('\n').count() + 1, last.chars().count() + 1)
 }

@@ -1,10 +1,11 @@
 //! The API's socket. Bound before anything else starts, so that an address in use is the first thing
 //! an operator reads, and nothing has to be undone.
 
-use crate::config::Listen;
+use crate::listen::Listen;
+use socket2::{Domain, SockAddr, Socket, Type};
 use std::{
     fs, io,
-    net::TcpListener,
+    net::{SocketAddr, TcpListener},
     os::unix::{fs::FileTypeExt, net::UnixListener, net::UnixStream},
     path::{Path, PathBuf},
 };
@@ -29,7 +30,7 @@ impl Drop for SocketFile {
 impl ApiListener {
     pub fn bind(listen: &Listen) -> io::Result<Self> {
         let bound = match listen {
-            Listen::Tcp(address) => TcpListener::bind(address).map(ApiListener::Tcp),
+            Listen::Tcp(address) => bind_tcp(*address),
             Listen::Unix(path) => bind_unix(path),
         };
         let listener = bound.map_err(|error| {
@@ -43,6 +44,19 @@ impl ApiListener {
     }
 }
 
+/// Connections that the kernel keeps until they are accepted; more have to knock again, and a TCP
+/// client does that only after a second. `net.core.somaxconn` may allow less.
+const QUEUE: i32 = 4096;
+
+fn bind_tcp(address: SocketAddr) -> io::Result<ApiListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    // A connection of the process before must not keep this one from starting.
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(QUEUE)?;
+    Ok(ApiListener::Tcp(socket.into()))
+}
+
 /// A socket file that a killed process left behind is replaced; one that somebody answers is not, nor
 /// anything that is not a socket.
 fn bind_unix(path: &Path) -> io::Result<ApiListener> {
@@ -50,8 +64,11 @@ fn bind_unix(path: &Path) -> io::Result<ApiListener> {
     if is_socket && UnixStream::connect(path).is_err() {
         fs::remove_file(path)?;
     }
-    let socket = UnixListener::bind(path)?;
-    Ok(ApiListener::Unix(socket, SocketFile(path.to_owned())))
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    let file = SocketFile(path.to_owned());
+    socket.listen(QUEUE)?;
+    Ok(ApiListener::Unix(socket.into(), file))
 }
 
 #[cfg(test)]
