@@ -4,57 +4,35 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use notify::{RecursiveMode, Watcher};
-use policy::{Format, LoadError, PolicySet};
+use policy::{Format, PolicySet, Source};
 use tokio::sync::mpsc;
 use tracing::warn;
 
 /// All files together, since documents in one may name those in another.
 pub fn read(files: &[PathBuf]) -> Result<PolicySet> {
-    let mut sources = Vec::new();
+    let mut texts = Vec::new();
     for file in files {
         let text = std::fs::read_to_string(file)
             .with_context(|| format!("cannot read the policy file {}", file.display()))?;
-        sources.push((file.as_path(), text));
+        texts.push((file.display().to_string(), format(file), text));
     }
-    let (set, warnings) = parse(&sources)?;
+    let sources: Vec<_> = texts
+        .iter()
+        .map(|(name, format, text)| Source { file: Some(name), format: *format, text })
+        .collect();
+    // Each error has a line and names its file.
+    let (set, warnings) = policy::parse_sources(&sources)?;
     for warning in warnings {
-        warn!("{}{}: {}", warning.document, warning.path, warning.reason);
+        warn!("{warning}");
     }
     Ok(set)
 }
 
-fn parse(sources: &[(&Path, String)]) -> Result<(PolicySet, Vec<policy::Warning>)> {
-    if let [(file, text)] = sources {
-        let is_json = file.extension().is_some_and(|extension| extension == "json");
-        let format = if is_json { Format::Json } else { Format::Yaml };
-        return policy::parse(text, format).map_err(|error| located(error, sources));
+fn format(file: &Path) -> Format {
+    match file.extension() {
+        Some(extension) if extension.eq_ignore_ascii_case("json") => Format::Json,
+        _ => Format::Yaml,
     }
-    // JSON is YAML, too, so files of both kinds make one stream of documents.
-    let joined: String = sources.iter().map(|(_, text)| format!("{SEPARATOR}{text}\n")).collect();
-    policy::parse(&joined, Format::Yaml).map_err(|error| located(error, sources))
-}
-
-const SEPARATOR: &str = "---\n";
-
-/// A line of the joined text is said as the file's own.
-fn located(error: LoadError, sources: &[(&Path, String)]) -> anyhow::Error {
-    let LoadError::Syntax { line, column, message, .. } = &error else {
-        let names: Vec<_> = sources.iter().map(|(file, _)| file.display().to_string()).collect();
-        return anyhow::anyhow!("{}:\n{error}", names.join(", "));
-    };
-    if let [(file, _)] = sources {
-        return anyhow::anyhow!("{}:{line}:{column}: {message}", file.display());
-    }
-    let mut first = 1;
-    for (file, text) in sources {
-        let lines = 1 + format!("{text}\n").lines().count();
-        if *line < first + lines {
-            let own = line.saturating_sub(first).max(1);
-            return anyhow::anyhow!("{}:{own}:{column}: {message}", file.display());
-        }
-        first += lines;
-    }
-    anyhow::anyhow!("{error}")
 }
 
 /// Folders are watched, not files: editors and Kubernetes replace a file by renaming another over it.
@@ -96,22 +74,47 @@ impl Watch {
 mod tests {
     use super::*;
 
+    fn write(folder: &Path, files: &[(&str, &str)]) -> Vec<PathBuf> {
+        let write = |(name, text): &(&str, &str)| {
+            let file = folder.join(name);
+            std::fs::write(&file, text).unwrap();
+            file
+        };
+        files.iter().map(write).collect()
+    }
+
+    const GATEWAY: &str = "apiVersion: egress-gateway.io/v1alpha1\nkind: EgressGateway\nmetadata: {name: gw-a}\nspec: {tunnelAddress: 192.0.2.10}\n";
+    const POLICY: &str = r#"{"apiVersion": "egress-gateway.io/v1alpha1", "kind": "EgressPolicy",
+        "metadata": {"name": "p"}, "spec": {"selectors": [{"podSelector": {}}],
+        "destinationCIDRs": ["0.0.0.0/0"],
+        "egress": [{"gateway": "gw-a", "egressIPs": ["203.0.113.16"]}]}}"#;
+
     #[test]
     fn documents_of_several_files_know_each_other() {
-        let gateway = "apiVersion: egress-gateway.io/v1alpha1\nkind: EgressGateway\nmetadata: {name: gw-a}\nspec: {tunnelAddress: 192.0.2.10}\n";
-        let policy = "apiVersion: egress-gateway.io/v1alpha1\nkind: EgressPolicy\nmetadata: {name: p}\nspec:\n  selectors: [{podSelector: {}}]\n  destinationCIDRs: [0.0.0.0/0]\n  egress: [{gateway: gw-a, egressIPs: [203.0.113.16]}]\n";
-        let sources =
-            [(Path::new("a.yaml"), policy.to_owned()), (Path::new("b.yaml"), gateway.to_owned())];
-        let (set, _) = parse(&sources).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let files = write(folder.path(), &[("a.JSON", POLICY), ("b.yaml", GATEWAY)]);
+        let set = read(&files).unwrap();
         assert_eq!((set.policies.len(), set.gateways.len()), (1, 1));
     }
 
     #[test]
-    fn a_syntax_error_names_the_file_and_its_own_line() {
-        let good = "apiVersion: egress-gateway.io/v1alpha1\nkind: EgressGateway\nmetadata: {name: gw-a}\nspec: {tunnelAddress: 192.0.2.10}\n";
-        let sources =
-            [(Path::new("a.yaml"), good.to_owned()), (Path::new("b.yaml"), "kind: [\n".to_owned())];
-        let error = parse(&sources).unwrap_err().to_string();
-        assert!(error.starts_with("b.yaml:"), "{error}");
+    fn every_mistake_names_its_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let bad = "kind: EgressGateway\n";
+        let files = write(folder.path(), &[("a.json", POLICY), ("b.yaml", bad), ("c.yaml", bad)]);
+        let message = read(&files).unwrap_err().to_string();
+        for (file, document) in files.iter().zip(["EgressPolicy/p", "document 1", "document 1"]) {
+            let place = format!("{}: {document}: ", file.display());
+            assert!(message.lines().any(|line| line.starts_with(&place)), "{place}: {message}");
+        }
+
+        let syntax = [("a.yaml", "kind: [\n"), ("b.yaml", GATEWAY), ("c.json", "{\n,}")];
+        let files = write(folder.path(), &syntax);
+        let message = read(&files).unwrap_err().to_string();
+        let places: Vec<&str> =
+            message.lines().map(|line| line.split_once(", column ").unwrap().0).collect();
+        let expected =
+            [format!("{}: line 1", files[0].display()), format!("{}: line 2", files[2].display())];
+        assert_eq!(places, expected);
     }
 }

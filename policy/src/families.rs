@@ -26,6 +26,7 @@ pub(crate) fn missing_egress_ips(policy: &EgressPolicy, warnings: &mut Vec<Warni
                 continue;
             }
             warnings.push(Warning {
+                file: None,
                 document: policy.reference(),
                 path: format!(".spec.egress[{index}].egressIPs"),
                 reason: format!(
@@ -56,6 +57,7 @@ pub(crate) fn tunnel_ends(set: &PolicySet, warnings: &mut Vec<Warning>) {
             names.push("others");
         }
         warnings.push(Warning {
+            file: None,
             document: node.reference(),
             path: ".spec.tunnelAddress".to_owned(),
             reason: format!(

@@ -90,7 +90,13 @@ impl From<&EgressNode> for GatewayNode {
 fn check_identity(set: &PolicySet, gateway: &str, limits: &GatewayLimits) -> Vec<PolicyError> {
     let document = format!("EgressGateway/{gateway}");
     let error = |path: &str, reason: String, hint: String| {
-        vec![PolicyError { document: document.clone(), path: path.to_owned(), reason, hint }]
+        vec![PolicyError {
+            file: None,
+            document: document.clone(),
+            path: path.to_owned(),
+            reason,
+            hint,
+        }]
     };
     let Some(found) = set.gateways.iter().find(|found| found.name() == gateway) else {
         if set.gateways.is_empty() {
@@ -126,7 +132,13 @@ fn check_egress_ips(
         for (position, address) in addresses.iter().enumerate() {
             if let Some((reason, hint)) = objection(*address, limits) {
                 let path = format!(".spec.egress[{index}].{field}[{position}]");
-                errors.push(PolicyError { document: policy.reference(), path, reason, hint });
+                errors.push(PolicyError {
+                    file: None,
+                    document: policy.reference(),
+                    path,
+                    reason,
+                    hint,
+                });
             }
         }
     }

@@ -12,8 +12,8 @@
 //! 2. [`selector`]: which pods a policy is about
 //! 3. [`id`]: the policy id, which is the VNI on the wire
 //! 4. [`error`]: what is told to whoever wrote a document
-//! 5. `parse`: text to [`PolicySet`]; `tree` is syntax, `reader` walks it, `decode` reads a document
-//!    and `values` its addresses and names
+//! 5. `parse`: texts to [`PolicySet`]; `yaml` and `json` make a `tree`, `reader` walks it and knows the
+//!    `path`, `decode` reads a document and `values` its addresses and names
 //! 6. `validate`: what documents must agree on; `warnings`: what may have been meant differently,
 //!    with `cover` to ask many networks about many, and `families` for IPv4 beside IPv6
 //! 7. `selection`: which policies select a pod; `precedence`: which of them wins a destination
@@ -26,8 +26,10 @@ pub mod error;
 mod families;
 pub mod gateway;
 pub mod id;
+mod json;
 pub mod node;
 mod parse;
+mod path;
 mod precedence;
 mod reader;
 mod selection;
@@ -36,16 +38,17 @@ mod tree;
 mod validate;
 mod values;
 mod warnings;
+mod yaml;
 
 pub use document::{
     API_VERSION, Egress, EgressEndpoint, EgressGateway, EgressNode, EgressPolicy, EndpointSpec,
     FailureMode, GatewaySpec, Metadata, NodeSpec, Object, PolicySet, PolicySpec, SourceCheck,
 };
-pub use error::{LoadError, PolicyError, Warning};
+pub use error::{LoadError, PolicyError, SyntaxError, Warning};
 pub use gateway::{GatewayLimits, GatewayNode, GatewayPolicies, GatewayPolicy, compile_gateway};
 pub use id::PolicyId;
 pub use node::{NodeGateway, NodePolicies, NodePolicy, SetId, compile_node};
-pub use parse::{Format, MAX_BYTES, parse};
+pub use parse::{Format, MAX_BYTES, Source, parse, parse_sources};
 pub use precedence::{Action, PolicyMap};
 pub use selector::{LabelSelector, Operator, Requirement, Selector};
 pub use values::is_name;

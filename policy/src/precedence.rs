@@ -55,14 +55,16 @@ impl PolicyMap {
         marks.sort_unstable();
 
         let mut entries = Vec::new();
+        let mut competition = Competition::new(policies);
         let mut containing: Vec<&[Mark]> = Vec::new();
         for marks in marks.chunk_by(|a, b| a.prefix == b.prefix) {
             let prefix = marks[0].prefix;
-            while containing.last().is_some_and(|outer| !outer[0].prefix.contains(&prefix)) {
-                containing.pop();
+            while let Some(left) = containing.pop_if(|outer| !outer[0].prefix.contains(&prefix)) {
+                left.iter().for_each(|mark| competition.leave(mark));
             }
+            marks.iter().for_each(|mark| competition.enter(mark));
             containing.push(marks);
-            entries.push((prefix, decide(policies, containing.iter().copied().flatten())));
+            entries.push((prefix, competition.decide()));
         }
         PolicyMap { entries }
     }
@@ -77,15 +79,76 @@ impl PolicyMap {
     }
 }
 
-/// The rule itself, for a prefix that is inside exactly the prefixes of `marks`.
-fn decide<'m>(policies: &[&EgressPolicy], marks: impl Iterator<Item = &'m Mark> + Clone) -> Action {
-    let excluding: BTreeSet<usize> =
-        marks.clone().filter(|mark| mark.excluded).map(|mark| mark.policy).collect();
-    marks
-        .filter(|mark| !excluding.contains(&mark.policy))
-        .max_by_key(|mark| {
-            let priority = policies[mark.policy].spec.priority;
-            (priority, mark.prefix.prefix_len(), Reverse(mark.policy))
+/// The rule itself, for a prefix that is inside exactly the prefixes of the marks that were entered
+/// and not left. A step costs the same whether ten policies hold the prefix or ten thousand.
+#[derive(Debug)]
+struct Competition<'p> {
+    policies: &'p [&'p EgressPolicy],
+    standing: Vec<Standing>,
+    /// The destinations of those that do not exclude the prefix, the winner last.
+    ranked: BTreeSet<Rank>,
+}
+
+/// What one policy says of the prefix.
+#[derive(Debug, Clone, Default)]
+struct Standing {
+    /// The lengths of its destinations.
+    lengths: Vec<u8>,
+    /// How many of its exclusions hold.
+    exclusions: usize,
+}
+
+/// Priority, prefix length, and that the earlier document wins.
+type Rank = (i32, u8, Reverse<usize>);
+
+impl<'p> Competition<'p> {
+    fn new(policies: &'p [&'p EgressPolicy]) -> Self {
+        let standing = vec![Standing::default(); policies.len()];
+        Competition { policies, standing, ranked: BTreeSet::new() }
+    }
+
+    fn rank(&self, policy: usize, length: u8) -> Rank {
+        (self.policies[policy].spec.priority, length, Reverse(policy))
+    }
+
+    fn enter(&mut self, mark: &Mark) {
+        let standing = &mut self.standing[mark.policy];
+        if mark.excluded {
+            standing.exclusions += 1;
+            for index in 0..self.standing[mark.policy].lengths.len() {
+                let rank = self.rank(mark.policy, self.standing[mark.policy].lengths[index]);
+                self.ranked.remove(&rank);
+            }
+        } else {
+            let length = mark.prefix.prefix_len();
+            standing.lengths.push(length);
+            if standing.exclusions == 0 {
+                self.ranked.insert(self.rank(mark.policy, length));
+            }
+        }
+    }
+
+    /// Undoes the latest [`enter`](Self::enter) of a mark that still holds.
+    fn leave(&mut self, mark: &Mark) {
+        let standing = &mut self.standing[mark.policy];
+        if mark.excluded {
+            standing.exclusions -= 1;
+            if standing.exclusions == 0 {
+                for index in 0..self.standing[mark.policy].lengths.len() {
+                    let rank = self.rank(mark.policy, self.standing[mark.policy].lengths[index]);
+                    self.ranked.insert(rank);
+                }
+            }
+        } else {
+            let length = mark.prefix.prefix_len();
+            standing.lengths.retain(|other| *other != length);
+            self.ranked.remove(&self.rank(mark.policy, length));
+        }
+    }
+
+    fn decide(&self) -> Action {
+        self.ranked.last().map_or(Action::Exclude, |(.., Reverse(policy))| {
+            Action::Redirect(self.policies[*policy].policy_id())
         })
-        .map_or(Action::Exclude, |mark| Action::Redirect(policies[mark.policy].policy_id()))
+    }
 }

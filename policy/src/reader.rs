@@ -4,33 +4,36 @@
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
+use std::rc::Rc;
 
 use crate::error::{Errors, PolicyError};
-use crate::tree::Tree;
-use crate::validate::Claim;
+use crate::path::Path;
+use crate::tree::{Entry, Tree};
+use crate::validate::{Claim, Origin};
 
 /// The errors of one document.
 #[derive(Debug)]
 pub(crate) struct Report<'e> {
-    pub(crate) document: String,
+    pub(crate) origin: Rc<Origin>,
     pub(crate) errors: &'e mut Errors,
 }
 
 impl Report<'_> {
     /// Notes something that other documents must agree with.
-    pub(crate) fn claim<T>(&self, value: T, path: impl Into<String>) -> Claim<T> {
-        Claim { value, document: self.document.clone(), path: path.into() }
+    pub(crate) fn claim<T>(&self, value: T, path: Path<'_>) -> Claim<T> {
+        Claim { value, origin: Rc::clone(&self.origin), path: path.to_string() }
     }
 
     pub(crate) fn error(
         &mut self,
-        path: impl Into<String>,
+        path: Path<'_>,
         reason: impl Into<String>,
         hint: impl Into<String>,
     ) {
         self.errors.push(PolicyError {
-            document: self.document.clone(),
-            path: path.into(),
+            file: self.origin.file.clone(),
+            document: self.origin.name.clone(),
+            path: path.to_string(),
             reason: reason.into(),
             hint: hint.into(),
         });
@@ -38,22 +41,22 @@ impl Report<'_> {
 }
 
 /// A value and its place in the document.
-#[derive(Debug, Clone)]
-pub(crate) struct Value<'t> {
-    pub(crate) tree: &'t Tree,
-    pub(crate) path: String,
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Value<'v> {
+    pub(crate) tree: &'v Tree<'v>,
+    pub(crate) path: Path<'v>,
 }
 
 /// The fields of a map that has a fixed set of them.
-#[derive(Debug)]
-pub(crate) struct Fields<'t> {
-    map: &'t [(String, Tree)],
-    path: String,
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Fields<'v> {
+    map: &'v [Entry<'v>],
+    path: &'v Path<'v>,
 }
 
-impl<'t> Value<'t> {
+impl<'v> Value<'v> {
     /// The value as text.
-    pub(crate) fn text(&self, report: &mut Report<'_>) -> Option<&'t str> {
+    pub(crate) fn text(&self, report: &mut Report<'_>) -> Option<&'v str> {
         match self.tree {
             Tree::Text(text) => Some(text),
             Tree::Bool(_) | Tree::Integer(_) | Tree::Float(_) => {
@@ -86,41 +89,44 @@ impl<'t> Value<'t> {
         if choice.is_none() {
             let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
             let hint = format!("write one of: {}", words.join(", "));
-            report.error(&self.path, format!("{text:?} is not known here"), hint);
+            report.error(self.path, format!("{text:?} is not known here"), hint);
         }
         choice
     }
 
     /// The items of a list.
-    pub(crate) fn items(&self, report: &mut Report<'_>) -> Vec<Value<'t>> {
-        let Some(items) = self.tree.as_list() else {
-            self.mismatch::<()>("a list", "", report);
-            return Vec::new();
+    pub(crate) fn items<'s>(
+        &'s self,
+        report: &mut Report<'_>,
+    ) -> impl Iterator<Item = Value<'s>> + use<'s, 'v> {
+        let items = self.tree.as_list();
+        let items = items.or_else(|| self.mismatch("a list", "", report)).unwrap_or_default();
+        let item = |(index, tree): (usize, &'s Tree<'s>)| Value {
+            tree,
+            path: Path::Index(&self.path, index),
         };
-        let item = |(index, tree)| Value { tree, path: format!("{}[{index}]", self.path) };
-        items.iter().enumerate().map(item).collect()
+        items.iter().enumerate().map(item)
     }
 
     /// A map with any keys, such as labels.
-    pub(crate) fn entries(&self, report: &mut Report<'_>) -> BTreeMap<&'t str, Value<'t>> {
-        let Some(map) = self.tree.as_map() else {
+    pub(crate) fn entries(&self, report: &mut Report<'_>) -> BTreeMap<&str, Value<'_>> {
+        let Tree::Map(map) = self.tree else {
             self.mismatch::<()>("a map", "", report);
             return BTreeMap::new();
         };
-        let entry = |(key, tree): &'t (String, Tree)| {
-            (key.as_str(), Value { tree, path: join(&self.path, key) })
-        };
+        let entry =
+            |(key, tree): &'v Entry<'v>| (&**key, Value { tree, path: Path::Key(&self.path, key) });
         map.iter().map(entry).collect()
     }
 
     /// A map with fixed fields, unknown ones still to be refused.
-    pub(crate) fn map(&self, report: &mut Report<'_>) -> Option<Fields<'t>> {
-        let Some(map) = self.tree.as_map() else { return self.mismatch("a map", "", report) };
-        Some(Fields { map, path: self.path.clone() })
+    pub(crate) fn map(&self, report: &mut Report<'_>) -> Option<Fields<'_>> {
+        let Tree::Map(map) = self.tree else { return self.mismatch("a map", "", report) };
+        Some(Fields { map, path: &self.path })
     }
 
     /// A map with fixed fields: every other one is an error.
-    pub(crate) fn fields(&self, known: &[&str], report: &mut Report<'_>) -> Option<Fields<'t>> {
+    pub(crate) fn fields(&self, known: &[&str], report: &mut Report<'_>) -> Option<Fields<'_>> {
         let fields = self.map(report)?;
         fields.refuse_unknown(known, report);
         Some(fields)
@@ -132,14 +138,14 @@ impl<'t> Value<'t> {
 
     fn mismatch<T>(&self, expected: &str, hint: &str, report: &mut Report<'_>) -> Option<T> {
         let reason = format!("expected {expected}, found {}", self.tree.describe());
-        report.error(&self.path, reason, hint);
+        report.error(self.path, reason, hint);
         None
     }
 }
 
-impl<'t> Fields<'t> {
+impl<'v> Fields<'v> {
     pub(crate) fn refuse_unknown(&self, known: &[&str], report: &mut Report<'_>) {
-        for (key, _) in self.map.iter().filter(|(key, _)| !known.contains(&key.as_str())) {
+        for (key, _) in self.map.iter().filter(|(key, _)| !known.contains(&&**key)) {
             let similar = known.iter().find(|known| known.eq_ignore_ascii_case(key));
             let hint = match similar {
                 Some(similar) => format!("did you mean {similar}?"),
@@ -150,13 +156,13 @@ impl<'t> Fields<'t> {
     }
 
     /// A field that may be absent. As in Kubernetes, `null` is the same as absent.
-    pub(crate) fn optional(&self, key: &str) -> Option<Value<'t>> {
+    pub(crate) fn optional(&self, key: &'v str) -> Option<Value<'v>> {
         let found = self.map.iter().find(|(name, tree)| name == key && *tree != Tree::Null);
         found.map(|(_, tree)| Value { tree, path: self.path_of(key) })
     }
 
     /// A field that must be there.
-    pub(crate) fn required(&self, key: &str, report: &mut Report<'_>) -> Option<Value<'t>> {
+    pub(crate) fn required(&self, key: &'v str, report: &mut Report<'_>) -> Option<Value<'v>> {
         let found = self.optional(key);
         if found.is_none() {
             report.error(self.path_of(key), "is required", "");
@@ -165,31 +171,18 @@ impl<'t> Fields<'t> {
     }
 
     /// A list that must be there and have an item.
-    pub(crate) fn required_list(&self, key: &str, report: &mut Report<'_>) -> Option<Value<'t>> {
+    pub(crate) fn required_list(&self, key: &'v str, report: &mut Report<'_>) -> Option<Value<'v>> {
         let list = self.required(key, report)?;
         if list.is_empty_list() {
-            report.error(&list.path, "needs at least one item", "");
+            report.error(list.path, "needs at least one item", "");
         }
         Some(list)
     }
 
-    /// The text at `outer.inner`, when there is one. Reports nothing.
-    pub(crate) fn text_in(&self, outer: &str, inner: &str) -> Option<&'t str> {
-        let map = self.optional(outer)?.tree.as_map()?;
-        map.iter().find(|(key, _)| key == inner)?.1.as_text()
-    }
-
-    pub(crate) fn path_of(&self, key: &str) -> String {
-        join(&self.path, key)
-    }
-}
-
-/// `.metadata.labels.app`, and `.metadata.labels["example.com/app"]` where a dot would mislead.
-fn join(path: &str, key: &str) -> String {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
-    if !key.is_empty() && key.bytes().all(is_plain) {
-        format!("{path}.{key}")
-    } else {
-        format!("{path}[{key:?}]")
+    pub(crate) fn path_of<'k>(&self, key: &'k str) -> Path<'k>
+    where
+        'v: 'k,
+    {
+        Path::Key(self.path, key)
     }
 }

@@ -1,23 +1,29 @@
-//! Syntax: a document as the tree of values that was written, whether as YAML or as JSON.
+//! A document as the tree of values that was written, whether as YAML or as JSON. Texts are borrowed
+//! from the source wherever it has them as they are meant.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
-use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+/// More values than this in one text are refused. What [`MAX_BYTES`](crate::MAX_BYTES) hold of
+/// honest documents has some five million; memory for a tree is 32 bytes a value.
+pub(crate) const MAX_VALUES: usize = 8_000_000;
 
 /// One value. Maps keep the order in which they are written.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Tree {
+pub(crate) enum Tree<'t> {
     Null,
     Bool(bool),
     Integer(i64),
     Float(f64),
-    Text(String),
-    List(Vec<Tree>),
-    Map(Vec<(String, Tree)>),
+    Text(Cow<'t, str>),
+    List(Vec<Tree<'t>>),
+    Map(Vec<Entry<'t>>),
 }
 
-impl Tree {
+/// One key of a map, and its value.
+pub(crate) type Entry<'t> = (Cow<'t, str>, Tree<'t>);
+
+impl Tree<'_> {
     pub(crate) fn as_text(&self) -> Option<&str> {
         if let Tree::Text(text) = self { Some(text) } else { None }
     }
@@ -26,12 +32,15 @@ impl Tree {
         if let Tree::Integer(number) = self { Some(*number) } else { None }
     }
 
-    pub(crate) fn as_list(&self) -> Option<&[Tree]> {
+    pub(crate) fn as_list(&self) -> Option<&[Self]> {
         if let Tree::List(items) = self { Some(items) } else { None }
     }
 
-    pub(crate) fn as_map(&self) -> Option<&[(String, Tree)]> {
-        if let Tree::Map(fields) = self { Some(fields) } else { None }
+    /// The value of a key of a map. `null` is the same as absent, as in Kubernetes.
+    pub(crate) fn get(&self, key: &str) -> Option<&Self> {
+        let Tree::Map(entries) = self else { return None };
+        let (_, value) = entries.iter().find(|(name, _)| name == key)?;
+        (*value != Tree::Null).then_some(value)
     }
 
     /// What was written, for "expected X, found Y".
@@ -48,72 +57,37 @@ impl Tree {
     }
 }
 
-impl<'de> Deserialize<'de> for Tree {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Tree, D::Error> {
-        deserializer.deserialize_any(TreeVisitor)
-    }
+/// A map while it is read. It knows its keys, so that a second one of a name can be refused.
+#[derive(Debug, Default)]
+pub(crate) struct MapBuilder<'t> {
+    entries: Vec<Entry<'t>>,
+    /// The keys of a map that is too large to be searched.
+    keys: HashSet<Cow<'t, str>>,
 }
 
-struct TreeVisitor;
+impl<'t> MapBuilder<'t> {
+    /// Maps have few keys: comparing with them is faster than hashing.
+    const SEARCHED: usize = 16;
 
-impl<'de> Visitor<'de> for TreeVisitor {
-    type Value = Tree;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a value")
-    }
-
-    fn visit_unit<E>(self) -> Result<Tree, E> {
-        Ok(Tree::Null)
-    }
-
-    fn visit_none<E>(self) -> Result<Tree, E> {
-        Ok(Tree::Null)
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<Tree, E> {
-        Ok(Tree::Bool(value))
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<Tree, E> {
-        Ok(Tree::Integer(value))
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<Tree, E> {
-        // No field goes that far; as a float it is shown and refused.
-        Ok(i64::try_from(value).map_or(Tree::Float(value as f64), Tree::Integer))
-    }
-
-    fn visit_f64<E>(self, value: f64) -> Result<Tree, E> {
-        Ok(Tree::Float(value))
-    }
-
-    fn visit_str<E>(self, value: &str) -> Result<Tree, E> {
-        Ok(Tree::Text(value.to_owned()))
-    }
-
-    fn visit_string<E>(self, value: String) -> Result<Tree, E> {
-        Ok(Tree::Text(value))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Tree, A::Error> {
-        let mut values = Vec::new();
-        while let Some(value) = list.next_element()? {
-            values.push(value);
+    pub(crate) fn has(&self, key: &str) -> bool {
+        if self.keys.is_empty() {
+            self.entries.iter().any(|(known, _)| known == key)
+        } else {
+            self.keys.contains(key)
         }
-        Ok(Tree::List(values))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Tree, A::Error> {
-        let mut values = Vec::new();
-        let mut seen = HashSet::new();
-        while let Some(key) = map.next_key::<String>()? {
-            // The YAML parser refuses these itself; the JSON parser would keep the last one.
-            if !seen.insert(key.clone()) {
-                return Err(A::Error::custom(format_args!("duplicate key {key:?}")));
-            }
-            values.push((key, map.next_value()?));
+    pub(crate) fn push(&mut self, key: Cow<'t, str>, value: Tree<'t>) {
+        if self.entries.len() == Self::SEARCHED {
+            self.keys.extend(self.entries.iter().map(|(key, _)| key.clone()));
         }
-        Ok(Tree::Map(values))
+        if self.entries.len() >= Self::SEARCHED {
+            self.keys.insert(key.clone());
+        }
+        self.entries.push((key, value));
+    }
+
+    pub(crate) fn finish(self) -> Tree<'t> {
+        Tree::Map(self.entries)
     }
 }

@@ -1,38 +1,53 @@
 //! Addresses, CIDRs, names and labels as documents write them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::{IpNet, Ipv4Net};
 
+use crate::path::Path;
 use crate::reader::{Report, Value};
 
-/// A list of distinct values. Those that cannot be read are reported and left out.
+/// A list of distinct values, each with its index. Those that cannot be read are reported and left
+/// out.
 pub(crate) fn distinct<T: Ord + Copy + ToString>(
-    list: Option<Value<'_>>,
+    list: &Value<'_>,
     read: fn(&Value<'_>, &mut Report<'_>) -> Option<T>,
     report: &mut Report<'_>,
-) -> Vec<(T, String)> {
-    let mut seen = BTreeMap::new();
-    let mut values = Vec::new();
-    for item in list.map(|list| list.items(report)).unwrap_or_default() {
-        let Some(value) = read(&item, report) else { continue };
-        if let Some(first) = seen.get(&value) {
-            let reason = format!("{} is already in {first}", value.to_string());
-            report.error(item.path, reason, "remove it");
-        } else {
-            seen.insert(value, item.path.clone());
-            values.push((value, item.path));
-        }
+) -> Vec<(T, usize)> {
+    let items = list.items(report).enumerate();
+    let mut values: Vec<(T, usize)> =
+        items.filter_map(|(index, item)| Some((read(&item, report)?, index))).collect();
+    // Lists are long, most are in order, and few have duplicates.
+    let mut sorted = values.clone();
+    sorted.sort_unstable();
+    if sorted.is_sorted_by(|(one, _), (next, _)| one < next) {
+        return values;
     }
+    let mut first_uses = BTreeMap::new();
+    values.retain(|&(value, index)| {
+        let first = *first_uses.entry(value).or_insert(index);
+        if first != index {
+            let first = Path::Index(&list.path, first);
+            let reason = format!("{} is already in {first}", value.to_string());
+            report.error(Path::Index(&list.path, index), reason, "remove it");
+        }
+        first == index
+    });
     values
 }
 
+/// A list of distinct networks, which may be absent.
+pub(crate) fn cidrs(list: Option<Value<'_>>, report: &mut Report<'_>) -> Vec<IpNet> {
+    let Some(list) = list else { return Vec::new() };
+    distinct(&list, cidr, report).into_iter().map(|(cidr, _)| cidr).collect()
+}
+
 /// A network in its canonical form: with a prefix length, without host bits.
-pub(crate) fn cidr(value: &Value<'_>, report: &mut Report<'_>) -> Option<IpNet> {
+fn cidr(value: &Value<'_>, report: &mut Report<'_>) -> Option<IpNet> {
     let text = value.text(report)?;
     let error = |report: &mut Report<'_>, reason: &str, hint: String| {
-        report.error(&value.path, format!("{text:?} {reason}"), hint);
+        report.error(value.path, format!("{text:?} {reason}"), hint);
         None
     };
     let Ok(net) = text.parse::<IpNet>() else {
@@ -63,17 +78,17 @@ pub(crate) fn host_address(value: &Value<'_>, report: &mut Report<'_>) -> Option
             Ok(net) => ("is a CIDR, not an address", format!("write {}", net.addr())),
             Err(_) => ("is not an IP address", "write it as 192.0.2.1".to_owned()),
         };
-        report.error(&value.path, format!("{text:?} {reason}"), hint);
+        report.error(value.path, format!("{text:?} {reason}"), hint);
         return None;
     };
     if let Some(embedded) = embedded_v4(address) {
         let reason = format!("{address} is an IPv4-mapped IPv6 address");
-        report.error(&value.path, reason, format!("write {embedded}"));
+        report.error(value.path, reason, format!("write {embedded}"));
         return None;
     }
     if let Some(class) = unusable_class(address) {
         let reason = format!("{address} is {class}, which no host can be reached by");
-        report.error(&value.path, reason, "write the address that packets carry");
+        report.error(value.path, reason, "write the address that packets carry");
         return None;
     }
     Some(address)
@@ -114,7 +129,7 @@ pub(crate) fn name(value: &Value<'_>, report: &mut Report<'_>) -> Option<String>
     }
     let hint = "lower-case letters, digits, '-' and '.', at most 253, \
                 each part beginning and ending with a letter or digit";
-    report.error(&value.path, format!("{text:?} is not a DNS-1123 subdomain"), hint);
+    report.error(value.path, format!("{text:?} is not a DNS-1123 subdomain"), hint);
     None
 }
 
@@ -126,7 +141,7 @@ pub(crate) fn namespace(value: &Value<'_>, report: &mut Report<'_>) -> Option<St
     }
     let hint = "lower-case letters, digits and '-', at most 63, \
                 beginning and ending with a letter or digit";
-    report.error(&value.path, format!("{text:?} is not a DNS-1123 label"), hint);
+    report.error(value.path, format!("{text:?} is not a DNS-1123 label"), hint);
     None
 }
 
@@ -147,14 +162,7 @@ pub(crate) fn labels(
     value: Option<Value<'_>>,
     report: &mut Report<'_>,
 ) -> BTreeMap<String, String> {
-    let mut labels = BTreeMap::new();
-    for (key, value) in value.map(|value| value.entries(report)).unwrap_or_default() {
-        check_label_key(key, &value.path, report);
-        if let Some(text) = label_value(&value, report) {
-            labels.insert(key.to_owned(), text);
-        }
-    }
-    labels
+    texts(value, label_value, report)
 }
 
 /// Annotations: keys as in labels, any text as value.
@@ -162,18 +170,27 @@ pub(crate) fn annotations(
     value: Option<Value<'_>>,
     report: &mut Report<'_>,
 ) -> BTreeMap<String, String> {
-    let mut annotations = BTreeMap::new();
-    for (key, value) in value.map(|value| value.entries(report)).unwrap_or_default() {
-        check_label_key(key, &value.path, report);
-        if let Some(text) = value.text(report) {
-            annotations.insert(key.to_owned(), text.to_owned());
+    texts(value, |value, report| value.text(report).map(str::to_owned), report)
+}
+
+fn texts(
+    value: Option<Value<'_>>,
+    read: fn(&Value<'_>, &mut Report<'_>) -> Option<String>,
+    report: &mut Report<'_>,
+) -> BTreeMap<String, String> {
+    let mut texts = BTreeMap::new();
+    let Some(value) = value else { return texts };
+    for (key, value) in value.entries(report) {
+        check_label_key(key, value.path, report);
+        if let Some(text) = read(&value, report) {
+            texts.insert(key.to_owned(), text);
         }
     }
-    annotations
+    texts
 }
 
 /// A label key: a name of at most 63 characters, perhaps after a DNS prefix and a slash.
-pub(crate) fn check_label_key(key: &str, path: &str, report: &mut Report<'_>) {
+pub(crate) fn check_label_key(key: &str, path: Path<'_>, report: &mut Report<'_>) {
     let (prefix, name) = match key.split_once('/') {
         Some((prefix, name)) => (Some(prefix), name),
         None => (None, key),
@@ -194,13 +211,13 @@ pub(crate) fn label_value(value: &Value<'_>, report: &mut Report<'_>) -> Option<
     }
     let hint = "at most 63 letters, digits, '-', '_' and '.', \
                 beginning and ending with a letter or digit";
-    report.error(&value.path, format!("{text:?} is not a label value"), hint);
+    report.error(value.path, format!("{text:?} is not a label value"), hint);
     None
 }
 
 fn is_label_text(text: &str) -> bool {
-    let ends: BTreeSet<u8> = text.bytes().take(1).chain(text.bytes().last()).collect();
+    let ends = [text.bytes().next(), text.bytes().last()];
     text.len() <= 63
-        && ends.iter().all(u8::is_ascii_alphanumeric)
+        && ends.iter().flatten().all(u8::is_ascii_alphanumeric)
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
 }

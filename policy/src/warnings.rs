@@ -1,6 +1,6 @@
 //! What is valid and may not be what was meant. Runs on a valid set, and on what a node compiled.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use ipnet::IpNet;
 
@@ -27,12 +27,15 @@ pub(crate) fn warnings(set: &PolicySet) -> Vec<Warning> {
 }
 
 fn warning(document: String, path: String, reason: String, hint: &str) -> Warning {
-    Warning { document, path, reason, hint: hint.to_owned() }
+    Warning { file: None, document, path, reason, hint: hint.to_owned() }
 }
 
 /// Exclusions that exclude nothing, and destinations that are excluded as a whole.
 fn excluded_cidrs(policy: &EgressPolicy, warnings: &mut Vec<Warning>) {
     let spec = &policy.spec;
+    if spec.excluded_cidrs.is_empty() {
+        return;
+    }
     let destinations = Cover::new(&spec.destination_cidrs);
     for (index, excluded) in spec.excluded_cidrs.iter().enumerate() {
         if !destinations.overlaps(*excluded) {
@@ -70,23 +73,33 @@ fn competition(set: &PolicySet, warnings: &mut Vec<Warning>) {
     let meeting: BTreeSet<Vec<usize>> =
         by_selector.into_values().map(|group| group.into_iter().collect()).collect();
 
+    let all: Vec<&[usize]> = at_pods.union(&meeting).map(Vec::as_slice).collect();
+    let maps: BTreeMap<&[usize], PolicyMap> =
+        all.iter().map(|set| (*set, compile(policies, set))).collect();
     let mut losers = BTreeSet::new();
     for (sets, from_pods) in [(&at_pods, true), (&meeting, false)] {
-        let maps: Vec<(&[usize], PolicyMap)> =
-            sets.iter().map(|set| (set.as_slice(), compile(policies, set))).collect();
-        let maps = maps.iter().map(|(set, map)| (*set, map));
+        let maps = sets.iter().map(|set| (set.as_slice(), &maps[set.as_slice()]));
         for (policy, competing) in without_effect(policies, maps) {
             if has_pods.contains(&policy) == from_pods && losers.insert(policy) {
                 warnings.push(shadow(policies, policy, competing));
             }
         }
     }
-    for set in at_pods.iter().chain(&meeting) {
+    for set in all.iter().filter(|set| set.len() > 1) {
         order_decides(policies, set, &mut losers, warnings);
     }
 }
 
 fn compile(policies: &[EgressPolicy], set: &[usize]) -> PolicyMap {
+    if let [alone] = set
+        && let EgressPolicy { spec, .. } = &policies[*alone]
+        && spec.excluded_cidrs.is_empty()
+    {
+        // Most sets are like this. It wins all of its destinations, and the first one says so.
+        let first = spec.destination_cidrs.first();
+        let action = Action::Redirect(policies[*alone].policy_id());
+        return PolicyMap { entries: first.map(|first| (*first, action)).into_iter().collect() };
+    }
     let policies: Vec<&EgressPolicy> = set.iter().map(|&index| &policies[index]).collect();
     PolicyMap::compile(&policies)
 }
@@ -98,7 +111,7 @@ fn order_decides(
     losers: &mut BTreeSet<usize>,
     warnings: &mut Vec<Warning>,
 ) {
-    let mut first_uses: BTreeMap<(i32, IpNet), usize> = BTreeMap::new();
+    let mut first_uses: HashMap<(i32, IpNet), usize> = HashMap::new();
     for &index in set {
         let policy = &policies[index];
         for (position, destination) in policy.spec.destination_cidrs.iter().enumerate() {
@@ -212,5 +225,11 @@ fn shadow(policies: &[EgressPolicy], policy: usize, competing: &[usize]) -> Warn
             "raise its spec.priority, narrow the others, or remove it".to_owned(),
         )
     };
-    Warning { document: policies[policy].reference(), path: ".spec".to_owned(), reason, hint }
+    Warning {
+        file: None,
+        document: policies[policy].reference(),
+        path: ".spec".to_owned(),
+        reason,
+        hint,
+    }
 }

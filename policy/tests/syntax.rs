@@ -7,12 +7,16 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::*;
-use policy::{Format, LoadError, MAX_BYTES};
+use policy::{Format, LoadError, MAX_BYTES, SyntaxError};
 
 fn syntax_error(text: &str, format: Format) -> (usize, usize, String, Option<usize>) {
     match policy::parse(text, format) {
-        Err(LoadError::Syntax { line, column, message, document }) => {
-            (line, column, message, document)
+        Err(LoadError::Syntax(errors)) => {
+            let [SyntaxError { file: None, line, column, message, document }] = errors.as_slice()
+            else {
+                panic!("{errors:?}")
+            };
+            (*line, *column, message.clone(), *document)
         }
         other => panic!("expected a syntax error, got {other:?}\nin\n{text}"),
     }

@@ -140,7 +140,7 @@ impl Answer {
         if let (Some(file), false) = (file, refusal.errors.is_empty()) {
             let lines = refusal.errors.into_iter().map(|mistake| {
                 let Mistake { document, path, reason, hint } = mistake;
-                PolicyError { document, path, reason, hint }.to_string()
+                PolicyError { file: None, document, path, reason, hint }.to_string()
             });
             return mistakes(file, lines);
         }

@@ -222,6 +222,7 @@ fn counts(applied: &Applied) -> String {
 fn warn(applied: &Applied) {
     for Warning { document, path, reason, hint } in &applied.warnings {
         let warning = policy::Warning {
+            file: None,
             document: document.clone(),
             path: path.clone(),
             reason: reason.clone(),

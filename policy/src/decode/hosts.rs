@@ -3,9 +3,10 @@
 use std::net::IpAddr;
 
 use crate::document::{EndpointSpec, GatewaySpec, NodeSpec, SourceCheck};
+use crate::path::Path;
 use crate::reader::{Fields, Report, Value};
 use crate::validate::Claims;
-use crate::values::{cidr, distinct, host_address};
+use crate::values::{cidrs, distinct, host_address};
 
 pub(super) fn gateway(
     value: &Value<'_>,
@@ -37,7 +38,7 @@ pub(super) fn node(
             let reason = "needs at least one CIDR: without one no packet of the node is accepted";
             report.error(fields.path_of(field), reason, "list the ranges of its pods");
         }
-        distinct(value, cidr, report).into_iter().map(|(cidr, _)| cidr).collect()
+        cidrs(value, report)
     };
     let pod_cidrs = list("podCIDRs", SourceCheck::NodeCIDR);
     let cluster_cidrs = list("clusterCIDRs", SourceCheck::ClusterCIDR);
@@ -66,17 +67,18 @@ pub(super) fn endpoint(
     report: &mut Report<'_>,
 ) -> Option<EndpointSpec> {
     let fields = value.fields(&["ips", "node"], report)?;
-    let ips = distinct(fields.required_list("ips", report), host_address, report);
-    for (ip, path) in &ips {
-        claims.endpoint_ips.push(report.claim(*ip, path));
-    }
+    let list = fields.required_list("ips", report);
+    let ips = list.map(|list| {
+        let ips = distinct(&list, host_address, report);
+        for (ip, index) in &ips {
+            claims.endpoint_ips.push(report.claim(*ip, Path::Index(&list.path, *index)));
+        }
+        ips.into_iter().map(|(ip, _)| ip).collect()
+    });
     let node = fields.optional("node");
     let node = node.and_then(|node| Some((node.text(report)?.to_owned(), node.path)));
     if let Some((name, path)) = &node {
-        claims.node_references.push(report.claim(name.clone(), path));
+        claims.node_references.push(report.claim(name.clone(), *path));
     }
-    Some(EndpointSpec {
-        ips: ips.into_iter().map(|(ip, _)| ip).collect(),
-        node: node.map(|(name, _)| name),
-    })
+    Some(EndpointSpec { ips: ips.unwrap_or_default(), node: node.map(|(name, _)| name) })
 }

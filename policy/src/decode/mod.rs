@@ -3,59 +3,100 @@
 //! What other documents must agree with is noted as [`Claims`], whether or not the document is
 //! good as a whole: so its other mistakes and those of its neighbours are found in the same run.
 
+mod cilium;
+mod egress;
 mod hosts;
 mod metadata;
 mod policy;
+mod selectors;
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use crate::document::{
     API_VERSION, DEFAULT_NAMESPACE, EndpointSpec, GatewaySpec, Metadata, NodeSpec, Object,
     PolicySet, PolicySpec, Spec, reference,
 };
 use crate::error::Errors;
+use crate::path::Path;
 use crate::reader::{Fields, Report, Value};
 use crate::tree::Tree;
-use crate::validate::Claims;
+use crate::validate::{Claims, Origin};
 
 /// Reads the documents of one load.
 #[derive(Debug, Default)]
-pub(crate) struct Decoder {
+pub(crate) struct Decoder<'t> {
     /// What could be read; a valid set only while there are no errors.
     pub(crate) set: PolicySet,
     pub(crate) claims: Claims,
     pub(crate) errors: Errors,
+    /// What node selectors of Cilium's policies choose from: names and labels, good or not.
+    gateways: BTreeMap<&'t str, BTreeMap<&'t str, &'t str>>,
 }
 
 /// What every kind of document has.
-struct Head<'t> {
-    kind: &'t str,
+struct Head<'v> {
     /// As written, good or not: so that a reference to it is not called unknown as well.
-    name: Option<&'t str>,
+    name: Option<&'v str>,
     /// `None` when something in it is missing or wrong; the spec is judged all the same.
     metadata: Option<Metadata>,
-    spec: Option<Value<'t>>,
+    spec: Option<Value<'v>>,
 }
 
-const KINDS: [&str; 4] = [PolicySpec::KIND, GatewaySpec::KIND, NodeSpec::KIND, EndpointSpec::KIND];
+const KINDS: [&str; 5] =
+    [PolicySpec::KIND, GatewaySpec::KIND, NodeSpec::KIND, EndpointSpec::KIND, cilium::KIND];
 
-impl Decoder {
-    /// Reads one document, the `number`th of the text.
-    pub(crate) fn decode(&mut self, tree: &Tree, number: usize) {
-        let Decoder { set, claims, errors } = self;
-        let report = &mut Report { document: format!("document {number}"), errors };
-        let root = Value { tree, path: String::new() };
-        let Some(Head { kind, name, metadata, spec }) = head(&root, report) else { return };
+impl<'t> Decoder<'t> {
+    /// Notes what must be known of a document before any other is decoded.
+    pub(crate) fn announce(&mut self, tree: &'t Tree<'t>) {
+        let name = tree.get("metadata").and_then(|metadata| metadata.get("name"));
+        let (Some(GatewaySpec::KIND), Some(name)) = (known_kind(tree), name) else { return };
+        let Some(name) = name.as_text() else { return };
+        let labels = tree.get("metadata").and_then(|metadata| metadata.get("labels"));
+        let entries = if let Some(Tree::Map(entries)) = labels { entries.as_slice() } else { &[] };
+        let texts = entries.iter().filter_map(|(key, value)| Some((&**key, value.as_text()?)));
+        self.gateways.entry(name).or_insert_with(|| texts.collect());
+        self.claims.gateways.insert(name.to_owned());
+    }
+
+    /// Reads one document, the `number`th of its text.
+    pub(crate) fn decode(&mut self, file: Option<&str>, number: usize, tree: &Tree<'_>) {
+        let Decoder { set, claims, errors, gateways } = self;
+        let kind = known_kind(tree);
+        let called = kind.and_then(|kind| Some((kind, identity(kind, tree)?)));
+        let origin = Origin {
+            file: file.map(str::to_owned),
+            name: match called {
+                Some((kind, (namespace, name))) => reference(kind, namespace, name),
+                None => format!("document {number}"),
+            },
+            number,
+        };
+        let report = &mut Report { origin: Rc::new(origin), errors };
+        let root = Value { tree, path: Path::Root };
+        let Some(fields) = root.map(report) else { return };
+        let head = head(&fields, kind, report);
+        let (Some(kind), Head { name, metadata, spec }) = (kind, head) else { return };
 
         // What a second document of one name says would only collide with the first again.
         let ignored = &mut Claims::default();
-        let claims = if claims.document(number, report) { claims } else { ignored };
+        let is_first = called.is_none_or(|(kind, (namespace, name))| {
+            let kind = if kind == cilium::KIND { PolicySpec::KIND } else { kind };
+            claims.document(reference(kind, namespace, name), report)
+        });
+        let claims = if is_first { claims } else { ignored };
 
         match kind {
             PolicySpec::KIND => {
                 let spec = spec.and_then(|spec| policy::read(&spec, name, claims, report));
                 add(&mut set.policies, metadata, spec);
             }
+            cilium::KIND => {
+                let spec =
+                    spec.and_then(|spec| cilium::read(&spec, name, gateways, claims, report));
+                add(&mut set.policies, metadata, spec);
+            }
             GatewaySpec::KIND => {
-                claims.gateways.extend(name.map(str::to_owned));
                 let spec = spec.and_then(|spec| hosts::gateway(&spec, claims, report));
                 add(&mut set.gateways, metadata, spec);
             }
@@ -78,36 +119,36 @@ fn add<S>(objects: &mut Vec<Object<S>>, metadata: Option<Metadata>, spec: Option
     }
 }
 
-/// Reads what all kinds share. `None` when the kind is not known: then nothing can be said of
-/// the rest.
-fn head<'t>(root: &Value<'t>, report: &mut Report<'_>) -> Option<Head<'t>> {
-    let fields = root.map(report)?;
-    let kind = known_kind(&fields);
-    let name = fields.text_in("metadata", "name");
-    // What is no name at all stays out of every message about the document.
-    let is_short = |text: &&str| text.len() <= 253;
-    if let (Some(kind), Some(name)) = (kind, name.filter(is_short)) {
-        let namespace = (kind == EndpointSpec::KIND).then(|| {
-            fields.text_in("metadata", "namespace").filter(is_short).unwrap_or(DEFAULT_NAMESPACE)
-        });
-        report.document = reference(kind, namespace, name);
-    }
+fn known_kind<'t>(tree: &'t Tree<'_>) -> Option<&'t str> {
+    tree.get("kind")?.as_text().filter(|kind| KINDS.contains(kind))
+}
 
-    check_version(&fields, report);
+/// Namespace and name, as far as they can be used to call the document by.
+fn identity<'t>(kind: &str, tree: &'t Tree<'_>) -> Option<(Option<&'t str>, &'t str)> {
+    // What is no name at all stays out of every message about the document.
+    let text = |key| {
+        let text = tree.get("metadata")?.get(key)?.as_text();
+        text.filter(|text| text.len() <= 253)
+    };
+    let namespace =
+        (kind == EndpointSpec::KIND).then(|| text("namespace").unwrap_or(DEFAULT_NAMESPACE));
+    Some((namespace, text("name")?))
+}
+
+/// Reads what all kinds share. Without a kind nothing can be said of the rest.
+fn head<'v>(fields: &Fields<'v>, kind: Option<&str>, report: &mut Report<'_>) -> Head<'v> {
+    let version = if kind == Some(cilium::KIND) { cilium::API_VERSION } else { API_VERSION };
+    check_version(fields, version, report);
     let Some(kind) = kind else {
-        refuse_kind(&fields, report);
-        return None;
+        refuse_kind(fields, report);
+        return Head { name: None, metadata: None, spec: None };
     };
     // `status` is the API server's, as is some of the metadata.
     fields.refuse_unknown(&["apiVersion", "kind", "metadata", "spec", "status"], report);
     let metadata = fields.required("metadata", report);
+    let name = metadata.and_then(|metadata| metadata.tree.get("name")?.as_text());
     let metadata = metadata.and_then(|metadata| metadata::read(&metadata, kind, report));
-    let spec = fields.required("spec", report);
-    Some(Head { kind, name, metadata, spec })
-}
-
-fn known_kind<'t>(fields: &Fields<'t>) -> Option<&'t str> {
-    fields.optional("kind")?.tree.as_text().filter(|kind| KINDS.contains(kind))
+    Head { name, metadata, spec: fields.required("spec", report) }
 }
 
 fn refuse_kind(fields: &Fields<'_>, report: &mut Report<'_>) {
@@ -116,10 +157,10 @@ fn refuse_kind(fields: &Fields<'_>, report: &mut Report<'_>) {
     report.error(kind.path, reason, format!("write one of: {}", KINDS.join(", ")));
 }
 
-fn check_version(fields: &Fields<'_>, report: &mut Report<'_>) {
+fn check_version(fields: &Fields<'_>, expected: &str, report: &mut Report<'_>) {
     let Some(version) = fields.required("apiVersion", report) else { return };
-    if version.tree.as_text() != Some(API_VERSION) {
+    if version.tree.as_text() != Some(expected) {
         let reason = format!("{} is not a version that is known", version.tree.describe());
-        report.error(version.path, reason, format!("write {API_VERSION}"));
+        report.error(version.path, reason, format!("write {expected}"));
     }
 }

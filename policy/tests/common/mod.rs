@@ -43,9 +43,32 @@ egress: [{gateway: gw-a, egressIPs: [203.0.113.16]}]
 
 /// [`SPEC`] with these fields, a line each, replaced or added.
 pub(crate) fn spec_with(lines: &str) -> String {
+    replaced(SPEC, lines)
+}
+
+/// Cilium's policy of this name with these lines as its whole spec.
+pub(crate) fn cilium_with(name: &str, spec: &str) -> String {
+    let ours = policy_with(name, spec);
+    let version = ours.replace("egress-gateway.io/v1alpha1", "cilium.io/v2");
+    version.replace("EgressPolicy", "CiliumEgressGatewayPolicy")
+}
+
+/// The lines of a spec of Cilium's that is good beside [`GATEWAY`].
+pub(crate) const CILIUM_SPEC: &str = "\
+selectors: [{podSelector: {}}]
+destinationCIDRs: [0.0.0.0/0]
+egressGateway: {nodeSelector: {}, egressIP: 203.0.113.16}
+";
+
+/// [`CILIUM_SPEC`] with these fields, a line each, replaced or added.
+pub(crate) fn cilium_spec_with(lines: &str) -> String {
+    replaced(CILIUM_SPEC, lines)
+}
+
+fn replaced(spec: &str, lines: &str) -> String {
     let field = |line: &str| line.split(':').next().map(str::to_owned);
     let replaced: Vec<_> = lines.lines().map(field).collect();
-    let kept = SPEC.lines().filter(|kept| !replaced.contains(&field(kept)));
+    let kept = spec.lines().filter(|kept| !replaced.contains(&field(kept)));
     kept.chain(lines.lines()).map(|line| format!("{line}\n")).collect()
 }
 

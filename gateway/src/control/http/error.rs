@@ -3,7 +3,7 @@
 use crate::control::{ApplyError, workers::Silent};
 pub(super) use admin::answer::ApiError;
 use axum::http::StatusCode;
-use policy::{LoadError, PolicyError};
+use policy::{LoadError, PolicyError, SyntaxError};
 use serde_json::json;
 use std::io;
 
@@ -21,9 +21,14 @@ impl From<ApplyError> for ApiError {
     fn from(error: ApplyError) -> Self {
         let message = error.to_string();
         match error {
-            ApplyError::Load(LoadError::Syntax { line, column, message, document }) => {
-                let error = Self::bad_request(message).with("line", line).with("column", column);
-                match document {
+            ApplyError::Load(LoadError::Syntax(errors)) => {
+                // A body is one text.
+                let Some(SyntaxError { line, column, message, document, .. }) = errors.first()
+                else {
+                    return Self::bad_request(message);
+                };
+                let error = Self::bad_request(message).with("line", *line).with("column", *column);
+                match *document {
                     Some(document) => error.with("document", document),
                     None => error,
                 }
