@@ -125,14 +125,20 @@ fn warnings_are_told_of_what_was_written() {
 }
 
 #[test]
-fn exclusions_that_would_become_thousands_are_refused() {
+fn exclusions_that_would_become_too_many_are_refused() {
     let holes: Vec<String> =
         (0u32..1000).map(|i| format!("\"2001:db8:{:x}::/128\"", i * 3)).collect();
     let lines = format!("destinationCIDRs: [{}]\nexcludedCIDRs: [\"::/0\"]", holes.join(", "));
-    let errors = errors(&[GATEWAY, &cilium_with("c", &cilium_spec_with(&lines))]);
-    let [error] = errors.as_slice() else { panic!("{errors:#?}") };
-    assert_eq!(error.path, ".spec.excludedCIDRs");
-    assert!(error.reason.contains("more than 10000 CIDRs"), "{error}");
+    let texts: Vec<String> =
+        (0..3).map(|n| cilium_with(&format!("c{n}"), &cilium_spec_with(&lines))).collect();
+    let mut documents: Vec<&str> = texts.iter().map(String::as_str).collect();
+    documents.push(GATEWAY);
+    // Two would take all that there is, a third one less.
+    let errors = errors(&documents);
+    let [first, .., last] = errors.as_slice() else { panic!("{errors:#?}") };
+    assert_eq!(last.document, "CiliumEgressGatewayPolicy/c2");
+    assert_eq!(first.path, ".spec.excludedCIDRs");
+    assert!(first.reason.contains("more than 100000 CIDRs"), "{first}");
 }
 
 /// Cilium's rule for one policy: the longest match among destinations and exclusions decides, and an

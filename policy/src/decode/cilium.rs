@@ -32,8 +32,8 @@ const KNOWN: [&str; 5] =
 /// As Cilium's schema has it.
 const MAX_GATEWAYS: usize = 64;
 
-/// How many exclusions a policy may become.
-const MAX_EXCLUDED: usize = 10_000;
+/// How many exclusions those of one set may become: a destination can take 128.
+const MAX_CARVED: usize = 100_000;
 
 /// The label that every Kubernetes node bears with its own name.
 const HOSTNAME: &str = "kubernetes.io/hostname";
@@ -42,6 +42,7 @@ pub(super) fn read(
     value: &Value<'_>,
     name: Option<&str>,
     gateways: &Gateways<'_>,
+    carved: &mut usize,
     claims: &mut Claims,
     report: &mut Report<'_>,
 ) -> Option<PolicySpec> {
@@ -49,12 +50,13 @@ pub(super) fn read(
     let selectors = selectors::list(&fields, report);
     let destination_cidrs = cidrs(fields.required_list("destinationCIDRs", report), report);
     let excluded = cidrs(fields.optional("excludedCIDRs"), report);
-    let excluded_cidrs = carve(&excluded, &destination_cidrs).unwrap_or_else(|| {
+    let excluded_cidrs = carve(&excluded, &destination_cidrs, carved).unwrap_or_else(|| {
         let reason = format!(
-            "contain many destinationCIDRs: Cilium excludes around those, and that \
-                              takes more than {MAX_EXCLUDED} CIDRs to write"
+            "contain destinationCIDRs, which Cilium redirects all the same: to say so takes more \
+             than {MAX_CARVED} CIDRs in this set"
         );
-        report.error(fields.path_of("excludedCIDRs"), reason, "exclude parts of the destinations");
+        let hint = "write exclusions that lie inside of the destinations";
+        report.error(fields.path_of("excludedCIDRs"), reason, hint);
         Vec::new()
     });
     let egress = egress(&fields, name, gateways, claims, report);
@@ -75,7 +77,7 @@ pub(super) fn read(
 /// In Cilium the longest match decides, so a destination inside of an exclusion is not excluded; here
 /// an exclusion takes out all that it contains. This is what is left of the exclusions without the
 /// destinations in them. `None` when that is too much.
-fn carve(excluded: &[IpNet], destinations: &[IpNet]) -> Option<Vec<IpNet>> {
+fn carve(excluded: &[IpNet], destinations: &[IpNet], carved: &mut usize) -> Option<Vec<IpNet>> {
     let mut holes = destinations.to_vec();
     holes.sort_unstable();
     let mut left = Vec::new();
@@ -86,7 +88,7 @@ fn carve(excluded: &[IpNet], destinations: &[IpNet]) -> Option<Vec<IpNet>> {
         if inside.is_empty() {
             left.push(*whole);
         } else {
-            carve_one(*whole, inside, &mut left)?;
+            carve_one(*whole, inside, carved, &mut left)?;
         }
     }
     let mut seen = BTreeSet::new();
@@ -95,17 +97,23 @@ fn carve(excluded: &[IpNet], destinations: &[IpNet]) -> Option<Vec<IpNet>> {
 }
 
 /// Halves the network until the halves are holes or have none.
-fn carve_one(network: IpNet, holes: &[IpNet], left: &mut Vec<IpNet>) -> Option<()> {
+fn carve_one(
+    network: IpNet,
+    holes: &[IpNet],
+    carved: &mut usize,
+    left: &mut Vec<IpNet>,
+) -> Option<()> {
     match holes.first() {
-        None if left.len() == MAX_EXCLUDED => None,
+        None if *carved == MAX_CARVED => None,
         None => {
+            *carved += 1;
             left.push(network);
             Some(())
         }
         Some(hole) if *hole == network => Some(()),
         Some(_) => {
             let mut halves = network.subnets(network.prefix_len() + 1).ok()?;
-            halves.try_for_each(|half| carve_one(half, within(holes, half), left))
+            halves.try_for_each(|half| carve_one(half, within(holes, half), carved, left))
         }
     }
 }
