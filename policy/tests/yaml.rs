@@ -7,6 +7,9 @@ mod common;
 
 use common::*;
 use policy::{Format, LoadError};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
 
 /// A gateway with this as the value of an annotation.
 fn annotated(value: &str) -> String {
@@ -151,5 +154,26 @@ fn what_has_no_meaning_here_has_a_place() {
         };
         let found = ((errors[0].line, errors[0].column), errors[0].message.as_str());
         assert_eq!(found, (place, message), "{text}");
+    }
+}
+
+/// Parts of texts that may look like something else.
+const AWKWARD: &str = "0 1 9 . + - e E x o b _ n y N O true es on ull null inf .inf nan ~ : # ' \" \
+                       ! & * % @ ` { } , [ ] ? | > << = \t \n --- ... é \u{feff} \u{85} \u{2028} \\ a";
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4096, failure_persistence: None, ..Default::default() })]
+
+    /// What is written and what is read are different libraries' views of the same language.
+    #[test]
+    fn any_text_survives_writing_and_reading(
+        parts in vec(select(AWKWARD.split(' ').chain([" ", ": ", " #"]).collect::<Vec<_>>()), 0..7),
+    ) {
+        let (mut set, _) = load_good(&[GATEWAY]);
+        let text = parts.concat();
+        set.gateways[0].metadata.annotations.insert("a".to_owned(), text.clone());
+        let yaml = set.to_yaml();
+        let again = policy::parse(&yaml, Format::Yaml);
+        prop_assert_eq!(again.map(|(set, _)| set), Ok(set), "{:?} as\n{}", text, yaml);
     }
 }
