@@ -7,12 +7,12 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
 use crate::error::SyntaxError;
-use crate::tree::{MAX_VALUES, MapBuilder, Tree};
+use crate::tree::{MapBuilder, Tree};
 
-pub(crate) fn read(text: &str) -> Result<Tree<'_>, SyntaxError> {
-    let values = Cell::new(0);
+pub(crate) fn read(text: &str, max_values: usize) -> Result<Tree<'_>, SyntaxError> {
+    let values_left = Cell::new(max_values);
     let mut deserializer = serde_json::Deserializer::from_str(text);
-    let read = Value(&values).deserialize(&mut deserializer);
+    let read = Value(&values_left).deserialize(&mut deserializer);
     read.and_then(|tree| deserializer.end().map(|()| tree)).map_err(|error| {
         let message = error.to_string();
         // The place has its own fields.
@@ -21,7 +21,7 @@ pub(crate) fn read(text: &str) -> Result<Tree<'_>, SyntaxError> {
     })
 }
 
-/// Reads one value, and counts it.
+/// Reads one value, and takes it from those that may be read.
 #[derive(Clone, Copy)]
 struct Value<'c>(&'c Cell<usize>);
 
@@ -29,10 +29,10 @@ impl<'t> DeserializeSeed<'t> for Value<'_> {
     type Value = Tree<'t>;
 
     fn deserialize<D: Deserializer<'t>>(self, deserializer: D) -> Result<Tree<'t>, D::Error> {
-        self.0.set(self.0.get() + 1);
-        if self.0.get() > MAX_VALUES {
-            return Err(D::Error::custom(format_args!("more than {MAX_VALUES} values")));
-        }
+        let Some(left) = self.0.get().checked_sub(1) else {
+            return Err(D::Error::custom("too many values"));
+        };
+        self.0.set(left);
         deserializer.deserialize_any(self)
     }
 }
@@ -91,5 +91,21 @@ impl<'t> Visitor<'t> for Value<'_> {
             values.push(key, map.next_value_seed(self)?);
         }
         Ok(values.finish())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_counted() {
+        // The list, 1, the map, 2, and the key.
+        for max in 0..5 {
+            let error = read("[1, {\"a\": 2}]", max).unwrap_err();
+            assert_eq!(error.message, "too many values");
+        }
+        let max = 5;
+        assert!(read("[1, {\"a\": 2}]", max).is_ok());
     }
 }

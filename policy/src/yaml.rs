@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use granit_parser::{Event, Marker, Options, Parser, ScalarStyle, Tag};
 
 use crate::error::SyntaxError;
-use crate::tree::{MAX_VALUES, MapBuilder, Tree};
+use crate::tree::{MapBuilder, Tree};
 
 /// How deep collections may be nested. A policy has eight levels.
 const MAX_DEPTH: usize = 64;
@@ -19,8 +19,8 @@ const MAX_DEPTH: usize = 64;
 const MAX_COPIED: usize = 200_000;
 
 /// The documents of the text. Those without content are left out, as `kubectl` does.
-pub(crate) fn read(text: &str) -> Result<Vec<Tree<'_>>, SyntaxError> {
-    let mut reader = Reader::default();
+pub(crate) fn read(text: &str, max_values: usize) -> Result<Vec<Tree<'_>>, SyntaxError> {
+    let mut reader = Reader { values_left: max_values, ..Reader::default() };
     for event in Parser::new_from_str_with_options(text, options()) {
         let done = match event {
             Ok((event, span)) => reader.event(event, span.start),
@@ -54,7 +54,7 @@ struct Reader<'t> {
     open: Vec<Open<'t>>,
     /// What the anchors of this document name.
     anchors: HashMap<usize, Tree<'t>>,
-    values: usize,
+    values_left: usize,
     copied: usize,
 }
 
@@ -158,10 +158,10 @@ impl<'t> Reader<'t> {
 
     /// Puts a complete value where it belongs.
     fn value(&mut self, value: Tree<'t>, anchor: usize, place: Marker) -> Result<(), SyntaxError> {
-        self.values += 1;
-        if self.values > MAX_VALUES {
-            return Err(mistake(place, format!("more than {MAX_VALUES} values")));
-        }
+        let Some(left) = self.values_left.checked_sub(1) else {
+            return Err(mistake(place, "too many values"));
+        };
+        self.values_left = left;
         if anchor != 0 {
             self.copy(&value, place)?;
             self.anchors.insert(anchor, value.clone());
@@ -303,4 +303,20 @@ fn in_base(digits: &[u8], base: u32) -> Option<Tree<'static>> {
     let is_sound = !digits.is_empty() && digits.iter().all(u8::is_ascii_hexdigit);
     let digits = str::from_utf8(digits).ok().filter(|_| is_sound)?;
     i64::from_str_radix(digits, base).ok().map(Tree::Integer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_counted() {
+        // The list, 1, the map, 2.
+        for max in 0..4 {
+            let error = read("[1, {a: 2}]", max).unwrap_err();
+            assert_eq!(error.message, "too many values");
+        }
+        let max = 4;
+        assert!(read("[1, {a: 2}]", max).is_ok());
+    }
 }

@@ -2,6 +2,7 @@
 //! API. Each subcommand has its file; [`client`] talks HTTP, [`table`] prints.
 
 mod client;
+mod convert;
 mod diff;
 mod policy;
 mod run;

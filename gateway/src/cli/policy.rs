@@ -1,9 +1,9 @@
-//! `policy get|apply|diff`
+//! `policy get|apply|diff|convert`
 
 use super::{
     Failure, Output, Result,
     client::{Answer, ApiArgs},
-    diff, note, print,
+    convert, diff, note, print,
     run::{format_of, read_file, refused},
 };
 use clap::{Args, Subcommand, ValueEnum};
@@ -55,6 +55,8 @@ enum PolicyCommand {
         #[arg(short, long, value_enum, default_value_t)]
         output: Output,
     },
+    /// Print the documents of files, Cilium's policies as ours; needs no gateway
+    Convert(convert::ConvertArgs),
 }
 
 #[derive(Debug, Args)]
@@ -66,7 +68,7 @@ struct FileArgs {
 
 /// How documents are printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum DocumentForm {
+pub(super) enum DocumentForm {
     #[default]
     Yaml,
     Json,
@@ -100,6 +102,7 @@ pub(super) fn run(args: &PolicyArgs) -> Result<()> {
             apply(&args.api, &file.file, *dry_run, *if_match, *output)
         }
         PolicyCommand::Diff { file, output } => diff(&args.api, &file.file, *output),
+        PolicyCommand::Convert(args) => convert::run(args),
     }
 }
 
@@ -191,7 +194,7 @@ fn put(
 }
 
 /// The text of the file, small enough to be sent.
-fn read(file: &Path) -> Result<(String, Format)> {
+pub(super) fn read(file: &Path) -> Result<(String, Format)> {
     let text = if file == Path::new("-") {
         let mut text = String::new();
         // One byte more than allowed is enough to know.

@@ -5,8 +5,11 @@
 //! from the labels of the [`EgressGateway`](crate::EgressGateway) documents. `docs/cilium.md` lists
 //! every difference.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::slice;
+
+use ipnet::IpNet;
 
 use crate::decode::selectors;
 use crate::document::{Egress, FailureMode, PolicySpec};
@@ -29,6 +32,9 @@ const KNOWN: [&str; 5] =
 /// As Cilium's schema has it.
 const MAX_GATEWAYS: usize = 64;
 
+/// How many exclusions those of one set may become: a destination can take 128.
+const MAX_CARVED: usize = 100_000;
+
 /// The label that every Kubernetes node bears with its own name.
 const HOSTNAME: &str = "kubernetes.io/hostname";
 
@@ -36,13 +42,23 @@ pub(super) fn read(
     value: &Value<'_>,
     name: Option<&str>,
     gateways: &Gateways<'_>,
+    carved: &mut usize,
     claims: &mut Claims,
     report: &mut Report<'_>,
 ) -> Option<PolicySpec> {
     let fields = value.fields(&KNOWN, report)?;
     let selectors = selectors::list(&fields, report);
     let destination_cidrs = cidrs(fields.required_list("destinationCIDRs", report), report);
-    let excluded_cidrs = cidrs(fields.optional("excludedCIDRs"), report);
+    let excluded = cidrs(fields.optional("excludedCIDRs"), report);
+    let excluded_cidrs = carve(&excluded, &destination_cidrs, carved).unwrap_or_else(|| {
+        let reason = format!(
+            "contain destinationCIDRs, which Cilium redirects all the same: to say so takes more \
+             than {MAX_CARVED} CIDRs in this set"
+        );
+        let hint = "write exclusions that lie inside of the destinations";
+        report.error(fields.path_of("excludedCIDRs"), reason, hint);
+        Vec::new()
+    });
     let egress = egress(&fields, name, gateways, claims, report);
     if let Some(name) = name {
         claims.policy_ids.push(report.claim(PolicyId::from_name(name), METADATA_NAME));
@@ -56,6 +72,57 @@ pub(super) fn read(
         failure_mode: FailureMode::Closed,
         policy_id: None,
     })
+}
+
+/// In Cilium the longest match decides, so a destination inside of an exclusion is not excluded; here
+/// an exclusion takes out all that it contains. This is what is left of the exclusions without the
+/// destinations in them. `None` when that is too much.
+fn carve(excluded: &[IpNet], destinations: &[IpNet], carved: &mut usize) -> Option<Vec<IpNet>> {
+    let mut holes = destinations.to_vec();
+    holes.sort_unstable();
+    let mut left = Vec::new();
+    for whole in excluded {
+        // Where both are the same network the exclusion holds.
+        let inside = within(&holes, *whole);
+        let inside = inside.strip_prefix(slice::from_ref(whole)).unwrap_or(inside);
+        if inside.is_empty() {
+            left.push(*whole);
+        } else {
+            carve_one(*whole, inside, carved, &mut left)?;
+        }
+    }
+    let mut seen = BTreeSet::new();
+    left.retain(|network| seen.insert(*network));
+    Some(left)
+}
+
+/// Halves the network until the halves are holes or have none.
+fn carve_one(
+    network: IpNet,
+    holes: &[IpNet],
+    carved: &mut usize,
+    left: &mut Vec<IpNet>,
+) -> Option<()> {
+    match holes.first() {
+        None if *carved == MAX_CARVED => None,
+        None => {
+            *carved += 1;
+            left.push(network);
+            Some(())
+        }
+        Some(hole) if *hole == network => Some(()),
+        Some(_) => {
+            let mut halves = network.subnets(network.prefix_len() + 1).ok()?;
+            halves.try_for_each(|half| carve_one(half, within(holes, half), carved, left))
+        }
+    }
+}
+
+/// The networks that this one contains, of sorted ones: they follow each other.
+fn within(sorted: &[IpNet], network: IpNet) -> &[IpNet] {
+    let start = sorted.partition_point(|other| *other < network);
+    let length = sorted[start..].partition_point(|other| network.contains(other));
+    &sorted[start..start + length]
 }
 
 /// Where the id comes from, as there is no field for it.

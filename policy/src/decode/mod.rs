@@ -32,6 +32,8 @@ pub(crate) struct Decoder<'t> {
     pub(crate) errors: Errors,
     /// What node selectors of Cilium's policies choose from: names and labels, good or not.
     gateways: BTreeMap<&'t str, BTreeMap<&'t str, &'t str>>,
+    /// How many exclusions Cilium's policies have become.
+    carved: usize,
 }
 
 /// What every kind of document has.
@@ -61,7 +63,7 @@ impl<'t> Decoder<'t> {
 
     /// Reads one document, the `number`th of its text.
     pub(crate) fn decode(&mut self, file: Option<&str>, number: usize, tree: &Tree<'_>) {
-        let Decoder { set, claims, errors, gateways } = self;
+        let Decoder { set, claims, errors, gateways, carved } = self;
         let kind = known_kind(tree);
         let called = kind.and_then(|kind| Some((kind, identity(kind, tree)?)));
         let origin = Origin {
@@ -92,8 +94,8 @@ impl<'t> Decoder<'t> {
                 add(&mut set.policies, metadata, spec);
             }
             cilium::KIND => {
-                let spec =
-                    spec.and_then(|spec| cilium::read(&spec, name, gateways, claims, report));
+                let spec = spec
+                    .and_then(|spec| cilium::read(&spec, name, gateways, carved, claims, report));
                 add(&mut set.policies, metadata, spec);
             }
             GatewaySpec::KIND => {

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub(crate) mod random;
+
 use policy::{Format, LoadError, PolicyError, PolicySet, Warning};
 
 pub(crate) const GATEWAY: &str = "\
