@@ -9,13 +9,15 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 use tokio::sync::oneshot;
 
 #[derive(Debug)]
 pub(super) struct Seats {
     limit: usize,
+    /// Nobody gives way before it has had so long.
+    grace: Duration,
     /// What the times are counted from.
     epoch: Instant,
     taken: Mutex<Taken>,
@@ -52,6 +54,15 @@ pub(super) struct Client {
     has_unread: AtomicBool,
 }
 
+/// Why there is no seat.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum NoSeat {
+    /// The server works for all clients.
+    AllBusy,
+    /// Until then nobody need give way.
+    Within(Duration),
+}
+
 /// Given up on drop.
 #[derive(Debug)]
 pub(super) struct Seat {
@@ -69,15 +80,14 @@ impl Drop for Seat {
 }
 
 impl Seats {
-    pub(super) fn new(limit: usize) -> Arc<Self> {
-        Arc::new(Seats { limit, epoch: Instant::now(), taken: Mutex::default() })
+    pub(super) fn new(limit: usize, grace: Duration) -> Arc<Self> {
+        Arc::new(Seats { limit, grace, epoch: Instant::now(), taken: Mutex::default() })
     }
 
-    /// A free seat, or that of the client that was waited for longest. None when the server works
-    /// for all of them.
-    pub(super) fn take(self: &Arc<Self>) -> Option<Seat> {
-        if self.taken().seats.len() >= self.limit && !self.free_one() {
-            return None;
+    /// A free seat, or that of the client that was waited for longest.
+    pub(super) fn take(self: &Arc<Self>) -> Result<Seat, NoSeat> {
+        if self.taken().seats.len() >= self.limit {
+            self.free_one()?;
         }
         let client = Arc::new(Client::new(self.epoch));
         let (lose, lost) = oneshot::channel();
@@ -86,19 +96,27 @@ impl Seats {
         taken.next += 1;
         taken.seats.insert(id, (Arc::clone(&client), lose));
         drop(taken);
-        Some(Seat { id, seats: Arc::clone(self), client, lost })
+        Ok(Seat { id, seats: Arc::clone(self), client, lost })
     }
 
-    /// Ends the connection of the client that lets the server wait for longest, if any does.
-    pub(super) fn free_one(&self) -> bool {
+    /// Ends the connection of the client that lets the server wait for longest.
+    pub(super) fn free_one(&self) -> Result<(), NoSeat> {
         let mut taken = self.taken();
         let now = micros_since(self.epoch);
-        let waits =
-            taken.seats.iter().filter_map(|(&id, (client, _))| Some((client.lets_wait(now)?, id)));
-        // Of those that came in one moment the first.
-        let longest = waits.max_by_key(|&(wait, id)| (wait, Reverse(id))).map(|(_, id)| id);
-        // Its other half learns that the sender is gone.
-        longest.is_some_and(|id| taken.seats.remove(&id).is_some())
+        let waits = taken.seats.iter().filter_map(|(&id, (client, _))| {
+            let wait = client.lets_wait(now)?;
+            // Of those that came in one moment the first.
+            Some((client.weighed(wait), Reverse(id), wait))
+        });
+        let (_, Reverse(id), wait) = waits.max().ok_or(NoSeat::AllBusy)?;
+        match self.grace.checked_sub(Duration::from_micros(wait)) {
+            Some(rest) if !rest.is_zero() => Err(NoSeat::Within(rest)),
+            // Its other half learns that the sender is gone.
+            _ => {
+                taken.seats.remove(&id);
+                Ok(())
+            }
+        }
     }
 
     fn taken(&self) -> MutexGuard<'_, Taken> {
@@ -179,11 +197,15 @@ impl Client {
         self.moved.store(0, Relaxed);
     }
 
-    /// For how long, in microseconds of an idle client; none when the server works for it.
+    /// For how long, in microseconds; none when the server works for it.
     fn lets_wait(&self, now: u64) -> Option<u64> {
         let wait = now.saturating_sub(self.since.load(Relaxed));
-        let wait = if self.is_asking.load(Relaxed) { wait / PATIENCE } else { wait };
         self.is_waited_for.load(Relaxed).then_some(wait)
+    }
+
+    /// A wait beside those of others.
+    fn weighed(&self, wait: u64) -> u64 {
+        if self.is_asking.load(Relaxed) { wait / PATIENCE } else { wait }
     }
 }
 
@@ -197,7 +219,7 @@ mod tests {
 
     #[test]
     fn who_is_waited_for_longest_gives_up_its_seat() {
-        let seats = Seats::new(3);
+        let seats = Seats::new(3, Duration::ZERO);
         let mut taken: Vec<Seat> = (0..3).map(|_| seats.take().unwrap()).collect();
         // The first has asked, the second has been answered since.
         taken[0].client.has_asked(false);
@@ -214,22 +236,24 @@ mod tests {
         fourth.client.has_asked(true);
         taken[1].client.has_asked(false);
         // Three are worked for; whose body does not come is waited for.
-        assert!(seats.take().is_none());
+        assert_eq!(seats.take().unwrap_err(), NoSeat::AllBusy);
         fourth.client.is_waited_for();
         let mut fifth = seats.take().unwrap();
         assert!(still(&mut fifth));
         fifth.client.has_asked(false);
-        assert!(seats.take().is_none());
+        assert_eq!(seats.take().unwrap_err(), NoSeat::AllBusy);
         drop(taken.remove(0));
-        assert!(seats.take().is_some());
+        assert!(seats.take().is_ok());
     }
 
     #[test]
     fn who_gets_on_with_a_request_has_more_time() {
-        let seats = Seats::new(1);
+        let seats = Seats::new(1, Duration::ZERO);
         let seat = seats.take().unwrap();
         let client = &seat.client;
-        let waits = |after: u64| client.lets_wait(client.since.load(Relaxed) + after);
+        let waits = |after: u64| {
+            client.lets_wait(client.since.load(Relaxed) + after).map(|wait| client.weighed(wait))
+        };
         assert_eq!(waits(800), Some(800));
         client.has_asked(true);
         assert_eq!(waits(800), None);
@@ -254,8 +278,18 @@ mod tests {
     }
 
     #[test]
+    fn nobody_gives_way_at_once() {
+        let seats = Seats::new(1, Duration::from_secs(60));
+        let first = seats.take().unwrap();
+        let NoSeat::Within(rest) = seats.take().unwrap_err() else { panic!("it waits") };
+        assert!(rest > Duration::from_secs(30) && rest <= seats.grace, "{rest:?}");
+        drop(first);
+        assert!(seats.take().is_ok());
+    }
+
+    #[test]
     fn a_seat_that_was_lost_is_not_given_up_again() {
-        let seats = Seats::new(1);
+        let seats = Seats::new(1, Duration::ZERO);
         let first = seats.take().unwrap();
         let second = seats.take().unwrap();
         drop(first);
