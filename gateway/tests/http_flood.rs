@@ -60,7 +60,8 @@ fn others_are_answered(running: &Running) -> Duration {
 fn ten_thousand_idle_connections_disturb_neither_workers_nor_clients() {
     let count = connections_for(10_000);
     let running = Running::usual();
-    let alone = turns_during(&running, || thread::sleep(Duration::from_millis(100)));
+    let in_peace = || thread::sleep(Duration::from_millis(100));
+    let alone = turns_during(&running, in_peace);
     let mut idle: Vec<Box<dyn Stream>> = Vec::with_capacity(count);
     let (mut longest, mut fewest) = (Duration::ZERO, u64::MAX);
     while idle.len() < count {
@@ -71,13 +72,15 @@ fn ten_thousand_idle_connections_disturb_neither_workers_nor_clients() {
         });
         fewest = fewest.min(turns);
     }
+    let beside = turns_during(&running, in_peace);
     eprintln!(
-        "{} idle connections: requests took at most {longest:?}; the worker polled {fewest} times a \
-         second at least, alone {alone}",
+        "{} idle connections: requests took at most {longest:?}; the worker polled {alone} times a \
+         second before, {fewest} while they came, {beside} while they are there",
         idle.len()
     );
-    // They share the cores, so it need not be as often.
-    assert!(fewest > alone / 50, "{fewest} polls a second, {alone} before");
+    // This worker gives its core to whoever wants it, so a test that connects and asks as fast as it
+    // can leaves it little; but it does not stand still, and who is idle takes nothing.
+    assert!(fewest > 200 && beside > alone / 20, "{alone}, {fewest}, {beside} polls a second");
     // And it forwards.
     running.open(harness::POLICY, 4000);
     assert_eq!(running.get("/readyz").status, 200);
