@@ -22,7 +22,7 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use seats::{Seat, Seats};
+use seats::{NoSeat, Seat, Seats};
 use std::{io, pin::pin, sync::Arc, time::Duration};
 use tokio::{
     net::{TcpListener, UnixListener},
@@ -53,7 +53,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Limits {
-            connections: 256,
+            connections: 512,
             head: Duration::from_secs(30),
             stall: Duration::from_secs(30),
             life: Duration::from_secs(600),
@@ -64,6 +64,9 @@ impl Default for Limits {
 
 /// Before the next attempt where the process has no file descriptor left.
 const RETRY: Duration = Duration::from_millis(100);
+/// Nobody gives way to another before: a client that has just connected may have to wait for a
+/// processor before it asks. In a flood all others wait meanwhile, so it is short.
+const GRACE: Duration = Duration::from_millis(50);
 /// Of connections that are told to come again.
 const REFUSED: usize = 32;
 /// Of the process's file descriptors the connections get one in so many; the rest is for what the
@@ -81,9 +84,9 @@ pub async fn serve(
     stop: impl Future<Output = ()>,
 ) -> io::Result<()> {
     let (listener, _file) = Listener::of(listener)?;
-    let seats = Seats::new(affordable(limits.connections));
+    let seats = Seats::new(affordable(limits.connections), GRACE);
     // They take descriptors as well, but few, and for a short time.
-    let refused = Seats::new(REFUSED);
+    let refused = Seats::new(REFUSED, Duration::ZERO);
     let come_again = Router::new().fallback(come_again);
     let (stopping, stopped) = watch::channel(false);
     let mut connections = JoinSet::new();
@@ -100,15 +103,22 @@ pub async fn serve(
             Err(error) => {
                 warn!("the API cannot accept a connection: {error}");
                 // It may be for want of descriptors.
-                seats.free_one();
+                let _ = seats.free_one();
                 sleep(RETRY).await;
                 continue;
             }
         };
-        let seat = seats.take().map(|seat| (seat, &router));
-        let Some((seat, router)) = seat.or_else(|| Some((refused.take()?, &come_again))) else {
-            continue;
+        let seat = loop {
+            match seats.take() {
+                Ok(seat) => break Ok((seat, &router)),
+                Err(NoSeat::AllBusy) => break refused.take().map(|seat| (seat, &come_again)),
+                Err(NoSeat::Within(rest)) => tokio::select! {
+                    Some(_) = connections.join_next() => {}
+                    () = sleep(rest) => {}
+                },
+            }
         };
+        let Ok((seat, router)) = seat else { continue };
         connections.spawn(connection(stream, router.clone(), seat, limits, stopped.clone()));
         // All others first: a request that has arrived is read before its connection can be taken
         // for one that is waited for.

@@ -51,11 +51,11 @@ impl WatchedStream {
         cx: &mut Context<'_>,
         written: Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
-        if written.is_ready() {
+        if let Poll::Ready(written) = written {
             if self.stalled.take().is_some() {
                 self.client.is_worked_for();
             }
-            return written;
+            return Poll::Ready(written.inspect(|bytes| self.client.moves(*bytes)));
         }
         self.client.is_waited_for();
         let patience = self.patience;
@@ -156,6 +156,8 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Arriving<B> {
             Poll::Pending => self.client.is_waited_for(),
             Poll::Ready(frame) => {
                 self.client.is_worked_for();
+                let data = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref());
+                self.client.moves(data.map_or(0, Bytes::len));
                 if frame.is_none() || self.body.is_end_stream() {
                     self.client.body_is_read();
                 }
@@ -188,6 +190,7 @@ pub(super) struct Leaving<B> {
 
 impl<B> Leaving<B> {
     pub(super) fn new(body: B, client: Arc<Client>) -> Self {
+        client.has_answer();
         Leaving { body, client }
     }
 }

@@ -73,6 +73,42 @@ payments  UDP    10.244.1.10:4000                 203.0.113.16:4000
 }
 
 #[test]
+fn what_a_node_redirects_fits() {
+    let text = table(
+        &["SOURCE IP", "DESTINATION CIDR", "EGRESS IP", "GATEWAY", "POLICY", "PACKETS", "BYTES"],
+        &[
+            &[
+                "10.244.1.10",
+                "0.0.0.0/0",
+                "203.0.113.16",
+                "gw-a (192.0.2.10)",
+                "payments",
+                "7",
+                "5180",
+            ],
+            &[
+                "fd00:244:1::10",
+                "2001:db8:100::/48",
+                "2001:db8:113::10",
+                "gw-a (2001:db8:2::10)",
+                "payments",
+                "1234567",
+                "1234567890",
+            ],
+        ],
+    );
+    let expected = "\
+SOURCE IP       DESTINATION CIDR   EGRESS IP         GATEWAY                POLICY    PACKETS
+    BYTES
+10.244.1.10     0.0.0.0/0          203.0.113.16      gw-a (192.0.2.10)      payments  7
+    5180
+fd00:244:1::10  2001:db8:100::/48  2001:db8:113::10  gw-a (2001:db8:2::10)  payments  1234567
+    1234567890
+";
+    assert_eq!(text, expected);
+}
+
+#[test]
 fn a_last_column_that_has_too_little_room_gets_its_own_line() {
     let words = "word ".repeat(30);
     let text = table(&["A", "B", "WHAT"], &[&["x".repeat(40).as_str(), &"y".repeat(40), &words]]);
