@@ -48,7 +48,7 @@ pub use error::{LoadError, PolicyError, SyntaxError, Warning};
 pub use gateway::{GatewayLimits, GatewayNode, GatewayPolicies, GatewayPolicy, compile_gateway};
 pub use id::PolicyId;
 pub use node::{NodeGateway, NodePolicies, NodePolicy, SetId, compile_node};
-pub use parse::{Format, MAX_BYTES, Source, parse, parse_sources, parse_written};
+pub use parse::{Format, MAX_BYTES, Source, parse, parse_sources};
 pub use precedence::{Action, PolicyMap};
 pub use selector::{LabelSelector, Operator, Requirement, Selector};
 pub use values::is_name;

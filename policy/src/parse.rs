@@ -43,32 +43,17 @@ pub fn parse(text: &str, format: Format) -> Result<(PolicySet, Vec<Warning>), Lo
 /// A text without any document is refused, as an empty file is more often a mishap than a wish:
 /// to have no policies write the empty list `[]`.
 pub fn parse_sources(sources: &[Source<'_>]) -> Result<(PolicySet, Vec<Warning>), LoadError> {
-    load(sources, MAX_BYTES, MAX_VALUES)
-}
-
-/// Reads back what [`PolicySet::to_yaml`] wrote. It may be larger than [`MAX_BYTES`], as a set of that
-/// many bytes may have been written more tersely.
-pub fn parse_written(text: &str) -> Result<(PolicySet, Vec<Warning>), LoadError> {
-    let source = Source { file: None, text, format: Format::Yaml };
-    load(&[source], usize::MAX, usize::MAX)
-}
-
-fn load(
-    sources: &[Source<'_>],
-    max_bytes: usize,
-    max_values: usize,
-) -> Result<(PolicySet, Vec<Warning>), LoadError> {
     let mut bytes = 0;
     let (mut texts, mut errors) = (Vec::new(), Vec::new());
     for source in sources {
         bytes += source.text.len();
-        let roots = if bytes > max_bytes {
-            let message = format!("the text has {bytes} bytes, more than {max_bytes}");
+        let roots = if bytes > MAX_BYTES {
+            let message = format!("the text has {bytes} bytes, more than {MAX_BYTES}");
             Err(SyntaxError::new(1, 1, message, None))
         } else {
             match source.format {
-                Format::Yaml => yaml::read(source.text, max_values),
-                Format::Json => json::read(source.text, max_values).map(|root| vec![root]),
+                Format::Yaml => yaml::read(source.text, MAX_VALUES),
+                Format::Json => json::read(source.text, MAX_VALUES).map(|root| vec![root]),
             }
         };
         match roots {

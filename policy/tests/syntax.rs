@@ -122,12 +122,3 @@ fn text_that_looks_like_something_else_survives_writing_and_reading() {
     assert_eq!(labels, texts);
     assert_eq!(policy::parse(&set.to_yaml(), Format::Yaml).unwrap().0, set);
 }
-
-#[test]
-fn what_was_written_is_read_back_at_any_size() {
-    let (mut set, _) = load_good(&[GATEWAY]);
-    set.gateways[0].metadata.annotations.insert("a".to_owned(), "x".repeat(MAX_BYTES));
-    let text = set.to_yaml();
-    assert!(syntax_error(&text, Format::Yaml).2.contains("bytes"));
-    assert_eq!(policy::parse_written(&text).unwrap().0, set);
-}
