@@ -1,11 +1,11 @@
 //! `completions` and `man`: what the shell and the manual want to know of the command line.
 
 use super::{Cli, Failure, Result, example, print};
-use clap::{Args, CommandFactory, ValueEnum};
+use clap::{Args, Command, CommandFactory, ValueEnum};
 use clap_complete::Shell;
 use clap_mangen::Man;
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -45,30 +45,71 @@ pub(super) struct ManArgs {
 }
 
 pub(super) fn completions(args: &CompletionsArgs) -> Result<()> {
-    let shell = match args.shell {
-        KnownShell::Bash => Shell::Bash,
-        KnownShell::Zsh => Shell::Zsh,
-        KnownShell::Fish => Shell::Fish,
+    let script = |shell, name: &str| {
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut Cli::command(), name, &mut script);
+        String::from_utf8_lossy(&script).into_owned()
     };
-    let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), NAME, &mut script);
-    print(&String::from_utf8_lossy(&script))
+    print(&match args.shell {
+        KnownShell::Bash => {
+            // clap_complete 4.6 names the states of its script in two ways where the command has a hyphen
+            // in its name, and then completes nothing. So it is made for a name without, and put right
+            // where the shell is told of the command.
+            let (bare, lines) = (NAME.replace('-', ""), |name: &str| format!(" {name}\n"));
+            script(Shell::Bash, &bare).replace(&lines(&bare), &lines(NAME))
+        }
+        KnownShell::Zsh => script(Shell::Zsh, NAME),
+        KnownShell::Fish => script(Shell::Fish, NAME),
+    })
 }
 
 pub(super) fn man(args: &ManArgs) -> Result<()> {
     match &args.folder {
         None => {
             let mut page = Vec::new();
-            let rendered = Man::new(Cli::command()).render(&mut page);
+            let rendered = page_of(documented()).render(&mut page);
             rendered.map_err(|error| Failure::Failed(format!("the page: {error}")))?;
-            print(&String::from_utf8_lossy(&page))
+            print(&with_notes(&String::from_utf8_lossy(&page)))
         }
         Some(folder) => write_pages(folder)
             .map_err(|error| Failure::Failed(format!("{}: {error}", folder.display()))),
     }
 }
 
-fn write_pages(folder: &Path) -> std::io::Result<()> {
+/// The pages name one another; `help` has nothing to say that they do not.
+fn documented() -> Command {
+    Cli::command().disable_help_subcommand(true)
+}
+
+fn page_of(command: Command) -> Man {
+    Man::new(command).source(format!("{NAME} {}", env!("CARGO_PKG_VERSION")))
+}
+
+fn write_pages(folder: &Path) -> io::Result<()> {
     fs::create_dir_all(folder)?;
-    clap_mangen::generate_to(Cli::command(), folder)
+    let mut command = documented();
+    // Gives each subcommand its page's name.
+    command.build();
+    write_page(folder, &command)
+}
+
+fn write_page(folder: &Path, command: &Command) -> io::Result<()> {
+    for subcommand in command.get_subcommands() {
+        write_page(folder, subcommand)?;
+    }
+    let man = page_of(command.clone());
+    let mut page = Vec::new();
+    man.render(&mut page)?;
+    fs::write(folder.join(man.get_filename()), with_notes(&String::from_utf8_lossy(&page)))
+}
+
+/// What stands below the options has no name in clap, and is set like prose; here it is a section whose lines
+/// stay as they are.
+fn with_notes(page: &str) -> String {
+    let Some((before, notes)) = page.split_once("\n.SH EXTRA\n") else { return page.to_owned() };
+    let (notes, after) = match notes.split_once("\n.SH ") {
+        Some((notes, after)) => (notes, format!("\n.SH {after}")),
+        None => (notes, "\n".to_owned()),
+    };
+    format!("{before}\n.SH NOTES\n.nf\n{}\n.fi{after}", notes.trim_end())
 }

@@ -70,6 +70,7 @@ struct Filter {
     /// The egress IP
     #[arg(long, global = true, value_name = "IP")]
     egress_ip: Option<IpAddr>,
+    /// The L4 protocol
     #[arg(long, global = true, value_enum, ignore_case = true)]
     protocol: Option<Protocol>,
 }

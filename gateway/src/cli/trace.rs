@@ -27,6 +27,7 @@ pub(super) struct TraceArgs {
     /// The far end's address
     #[arg(long, value_name = "IP")]
     dst: IpAddr,
+    /// The L4 protocol
     #[arg(long, value_enum, ignore_case = true, default_value_t)]
     proto: Protocol,
     /// The pod's TCP or UDP port, of ICMP the id of the echo request. Without it 40000 is assumed, and

@@ -13,9 +13,10 @@ use serde_json::{Value, json};
 use std::{path::PathBuf, process::ExitCode};
 
 const DIFF: &str = "Examples:
-  egress-gateway policy diff -f policies.yaml          what apply would change
-  egress-gateway policy diff --generation 6            what changed since generation 6
-  egress-gateway policy diff -f policies.yaml --exit-code > /dev/null || echo there is something to do
+  egress-gateway policy diff -f policies.yaml
+  egress-gateway policy diff -f policies.yaml --full | less
+  egress-gateway policy diff --generation 6
+  egress-gateway policy diff -f policies.yaml --exit-code || echo there is something to apply
 
 Exit status: 0 done, 1 failed, or with --exit-code a difference, 2 bad use or bad input.";
 

@@ -125,7 +125,7 @@ fn order_is_told_where_it_decides() {
     assert_eq!(
         text(&[a.clone(), b.clone()], &[b.clone(), a.clone()], false),
         "! EgressPolicy/b wins 0.0.0.0/0 over EgressPolicy/a, for pods that both select: it stands \
-         before it\n"
+         first\n"
     );
     // One that comes in between moves nobody.
     assert_eq!(

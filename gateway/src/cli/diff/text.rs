@@ -100,7 +100,7 @@ impl Printer {
         for OrderChange { wins, over, destination } in changes.iter().take(most) {
             let what = format!(
                 "EgressPolicy/{wins} wins {destination} over EgressPolicy/{over}, for pods that both \
-                 select: it stands before it"
+                 select: it stands first"
             );
             text += &fold("! ", &what);
         }
