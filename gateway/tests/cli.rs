@@ -46,17 +46,17 @@ fn policies_are_applied_shown_and_compared() {
     let diff = ask(&running, &["policy", "diff", "-f", &one]).ok();
     assert_eq!(
         diff,
-        "- EgressPolicy/reports\n\
-         policies: 0 added, 0 changed, 1 removed; sessions: 1 kept, 1 cut\n"
+        "- EgressPolicy/reports: 203.0.113.17 at gw-a; 1 destination\n\
+         documents: 0 added, 0 changed, 1 removed; sessions: 1 kept, 1 cut\n"
     );
     let moved = documents().replace("203.0.113.17", "203.0.113.18");
     let diff =
         run_with(&["policy", "diff", "-f", "-", "--api", &running.address.url()], &moved).ok();
     assert_eq!(
         diff,
-        "~ EgressPolicy/reports\n    .spec.egress[0].egressIPs\n    - [\"203.0.113.17\"]\n    \
-         + [\"203.0.113.18\"]\n\
-         policies: 0 added, 1 changed, 0 removed; sessions: 1 kept, 1 cut\n"
+        "~ EgressPolicy/reports\n    .spec.egress[gw-a].egressIPs: 1 removed, 1 added\n      \
+         - 203.0.113.17\n      + 203.0.113.18\n\
+         documents: 0 added, 1 changed, 0 removed; sessions: 1 kept, 1 cut\n"
     );
     let dry = ask(&running, &["policy", "apply", "-f", &one, "--dry-run"]).ok();
     assert!(dry.starts_with("dry run: generation 1 stays in force; policies: 0 added"), "{dry}");

@@ -1,23 +1,37 @@
-//! `policy get|apply|diff|convert`
+//! `policy get|apply|diff|history|convert`
 
 use super::{
     Failure, Output, Result,
     client::{Answer, ApiArgs},
-    convert, diff, note, print,
-    run::{format_of, read_file, refused},
+    convert,
+    diff::{self, DiffArgs},
+    example, history, note, print,
+    run::{format_of, read_file},
 };
 use clap::{Args, Subcommand, ValueEnum};
 use hyper::{Method, body::Bytes, header};
 use policy::{Format, MAX_BYTES};
 use serde::Deserialize;
+use serde_json::Value;
 use std::{
     io::{self, Read},
     path::{Path, PathBuf},
+    process::ExitCode,
 };
 
 const POLICIES: &str = "/v1/policies";
 
+const EXAMPLES: &str = example!(
+    "  egress-gateway policy get > policies.yaml
+  egress-gateway policy diff -f policies.yaml
+  egress-gateway policy apply -f policies.yaml --dry-run
+  egress-gateway policy apply -f policies.yaml --if-match 7
+  egress-gateway policy history
+  egress-gateway policy get --generation 6 | egress-gateway policy apply -f -"
+);
+
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct PolicyArgs {
     #[command(subcommand)]
     command: PolicyCommand,
@@ -27,8 +41,11 @@ pub(super) struct PolicyArgs {
 
 #[derive(Debug, Subcommand)]
 enum PolicyCommand {
-    /// Print the documents in force
+    /// Print the documents in force, or those of an older generation
     Get {
+        /// Not those in force, but those of this generation; the gateway keeps the last 20
+        #[arg(long, value_name = "GENERATION")]
+        generation: Option<u64>,
         /// How to print
         #[arg(short, long, value_enum, default_value_t)]
         output: DocumentForm,
@@ -48,9 +65,9 @@ enum PolicyCommand {
         output: Output,
     },
     /// What `apply` would change, field by field, and how many sessions it would cut
-    Diff {
-        #[command(flatten)]
-        file: FileArgs,
+    Diff(DiffArgs),
+    /// The sets that the gateway keeps, the newest first
+    History {
         /// How to print
         #[arg(short, long, value_enum, default_value_t)]
         output: Output,
@@ -77,13 +94,13 @@ pub(super) enum DocumentForm {
 /// The answer to a PUT.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Applied {
-    generation: u64,
+pub(super) struct Applied {
+    pub(super) generation: u64,
     added: Vec<String>,
     changed: Vec<String>,
     removed: Vec<String>,
-    sessions_kept: u64,
-    sessions_cut: u64,
+    pub(super) sessions_kept: u64,
+    pub(super) sessions_cut: u64,
     warnings: Vec<Warning>,
 }
 
@@ -95,30 +112,39 @@ struct Warning {
     hint: String,
 }
 
-pub(super) fn run(args: &PolicyArgs) -> Result<()> {
+/// Returns the exit status: a difference may be asked for as one.
+pub(super) fn run(args: &PolicyArgs) -> Result<ExitCode> {
+    let api = &args.api;
     match &args.command {
-        PolicyCommand::Get { output } => get(&args.api, *output),
+        PolicyCommand::Get { generation, output } => get(api, *generation, *output),
         PolicyCommand::Apply { file, dry_run, if_match, output } => {
-            apply(&args.api, &file.file, *dry_run, *if_match, *output)
+            apply(api, &file.file, *dry_run, *if_match, *output)
         }
-        PolicyCommand::Diff { file, output } => diff(&args.api, &file.file, *output),
+        PolicyCommand::Diff(args) => return diff::run(api, args),
+        PolicyCommand::History { output } => history::run(api, *output),
         PolicyCommand::Convert(args) => convert::run(args),
     }
+    .map(|()| ExitCode::SUCCESS)
 }
 
-fn get(api: &ApiArgs, form: DocumentForm) -> Result<()> {
+fn get(api: &ApiArgs, generation: Option<u64>, form: DocumentForm) -> Result<()> {
     match form {
-        DocumentForm::Yaml => print(&documents(api, "application/yaml")?.text()),
+        DocumentForm::Yaml => print(&documents(api, generation, "application/yaml")?.text()),
         DocumentForm::Json => {
-            let documents: serde_json::Value = documents(api, "application/json")?.json()?;
-            print(&format!("{documents:#}\n"))
+            let documents = documents(api, generation, "application/json")?;
+            print(&format!("{:#}\n", documents.json::<Value>()?))
         }
     }
 }
 
-fn documents(api: &ApiArgs, accept: &str) -> Result<Answer> {
+/// Those in force, or of a generation.
+pub(super) fn documents(api: &ApiArgs, generation: Option<u64>, accept: &str) -> Result<Answer> {
     let accept = [(header::ACCEPT, accept)];
-    api.api.send(Method::GET, POLICIES, &accept, Bytes::new())?.succeeded()
+    let path = match generation {
+        None => POLICIES.to_owned(),
+        Some(generation) => format!("{POLICIES}?generation={generation}"),
+    };
+    api.api.send(Method::GET, &path, &accept, Bytes::new())?.succeeded()
 }
 
 fn apply(
@@ -146,35 +172,7 @@ fn apply(
     print(&text)
 }
 
-fn diff(api: &ApiArgs, file: &Path, output: Output) -> Result<()> {
-    let (text, format) = read(file)?;
-    let (set, _) = policy::parse(&text, format).map_err(|error| refused(file, &error))?;
-    let applied: Applied = put(api, file, text, format, true, None)?.json()?;
-    let current: Vec<serde_json::Value> = documents(api, "application/json")?.json()?;
-    let new = serde_json::to_value(&set).and_then(serde_json::from_value::<Vec<_>>);
-    let new = new.map_err(|error| Failure::Failed(format!("{}: {error}", file.display())))?;
-    let changes = diff::changes(&current, &new);
-    if output == Output::Json {
-        let (kept, cut) = (applied.sessions_kept, applied.sessions_cut);
-        let answer = serde_json::json!({
-            "generation": applied.generation,
-            "documents": changes,
-            "sessionsKept": kept,
-            "sessionsCut": cut,
-        });
-        return print(&format!("{answer:#}\n"));
-    }
-    warn(&applied);
-    let mut text: String = changes.iter().map(ToString::to_string).collect();
-    if changes.is_empty() {
-        text = format!("no difference to generation {}\n", applied.generation);
-    } else {
-        text += &format!("{}\n", counts(&applied));
-    }
-    print(&text)
-}
-
-fn put(
+pub(super) fn put(
     api: &ApiArgs,
     file: &Path,
     text: String,
@@ -222,7 +220,7 @@ fn counts(applied: &Applied) -> String {
     )
 }
 
-fn warn(applied: &Applied) {
+pub(super) fn warn(applied: &Applied) {
     for Warning { document, path, reason, hint } in &applied.warnings {
         let warning = policy::Warning {
             file: None,

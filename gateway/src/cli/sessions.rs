@@ -3,7 +3,7 @@
 use super::{
     Failure, Output, Result,
     client::{Api, ApiArgs},
-    note, print,
+    example, note, print,
     table::{Table, duration, short},
 };
 use clap::{Args, Subcommand, ValueEnum};
@@ -18,7 +18,15 @@ use std::{fmt::Display, net::IpAddr};
 /// Sessions that are shown when nobody says how many: a table of a million is no help.
 const LIMIT: usize = 1000;
 
+const EXAMPLES: &str = example!(
+    "  egress-gateway sessions --src 10.244.1.10
+  egress-gateway sessions --policy payments --protocol tcp -o wide
+  egress-gateway sessions --limit 0 -o json > all-sessions.json
+  egress-gateway sessions flush --egress-ip 203.0.113.16"
+);
+
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct SessionsArgs {
     #[command(subcommand)]
     command: Option<SessionsCommand>,
@@ -62,6 +70,7 @@ struct Filter {
     /// The egress IP
     #[arg(long, global = true, value_name = "IP")]
     egress_ip: Option<IpAddr>,
+    /// The L4 protocol
     #[arg(long, global = true, value_enum, ignore_case = true)]
     protocol: Option<Protocol>,
 }
@@ -81,7 +90,7 @@ enum SessionsForm {
     Json,
 }
 
-fn policy_name(text: &str) -> std::result::Result<String, String> {
+pub(super) fn policy_name(text: &str) -> std::result::Result<String, String> {
     match policy::is_name(text) {
         true => Ok(text.to_owned()),
         false => Err("not the name of a policy".to_owned()),

@@ -3,7 +3,7 @@
 use super::{
     Failure, Output, Result,
     client::ApiArgs,
-    print,
+    example, print,
     table::{Table, duration, grouped, short},
 };
 use clap::Args;
@@ -18,7 +18,14 @@ const EVERY: Duration = Duration::from_secs(1);
 /// Home, and everything behind it away.
 const CLEAR: &str = "\x1b[H\x1b[2J";
 
+const EXAMPLES: &str = example!(
+    "  egress-gateway stats
+  egress-gateway stats --watch
+  egress-gateway stats -o json | jq '.drops[] | select(.reason == \"egress_guard\")'"
+);
+
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct StatsArgs {
     /// Once a second, with rates, until stopped
     #[arg(short, long)]

@@ -3,18 +3,21 @@
 //!
 //! - [`policies`]: documents → validated → published → acknowledged by every worker; [`state_dir`]
 //!   keeps the accepted set over a restart
-//! - [`sessions`]: asks the workers for sessions
+//! - [`sessions`], [`neighbours`], [`trace`]: ask the workers for sessions, for neighbours, and for what would
+//!   become of a packet
 //! - [`steering`]: which worker a packet comes to; [`self_test`]: whether all that fits together
 //! - [`watchdog`]: finds workers that stand still
 //! - [`http`], [`metrics`]: the API
 
 pub mod http;
 pub mod metrics;
+pub mod neighbours;
 pub mod policies;
 pub mod self_test;
 pub mod sessions;
 pub mod state_dir;
 pub mod steering;
+pub mod trace;
 pub mod watchdog;
 pub mod workers;
 

@@ -20,6 +20,7 @@ pub mod io;
 pub mod memory_io;
 pub mod nd;
 pub mod neighbour;
+pub mod neighbour_list;
 pub mod next_hop;
 pub mod one_arm;
 pub mod request;

@@ -6,14 +6,14 @@ use crate::{
     wire::{Address, MacAddress, PerFamily},
 };
 use arrayvec::ArrayVec;
+use indexmap::IndexMap;
 use std::{
-    collections::HashMap,
     hash::{BuildHasherDefault, Hasher},
     marker::PhantomData,
 };
 
 /// Neighbours of one side; more than any L2 segment should have.
-const CAPACITY: usize = 4096;
+pub const CAPACITY: usize = 4096;
 /// Packets that wait for one neighbour, so that the first of a flow is not lost (RFC 1122 section
 /// 2.3.2.2 asks for at least the latest one): as many as traceroute sends at once.
 const WAITING: usize = 16;
@@ -42,6 +42,18 @@ struct Neighbour<B> {
     asked: u8,
     ask_next: Tick,
     waiting: WaitingPackets<B>,
+}
+
+impl<B> Neighbour<B> {
+    fn view<A>(&self, address: A, now: Tick) -> NeighbourView<A> {
+        let age_millis = now.millis().saturating_sub(self.since.millis());
+        let state = match self.mac {
+            None => NeighbourState::Incomplete,
+            Some(_) if age_millis < FRESH_MILLIS => NeighbourState::Reachable,
+            Some(_) => NeighbourState::Stale,
+        };
+        NeighbourView { address, mac: self.mac, state, age_millis, waiting: self.waiting.len() }
+    }
 }
 
 /// A fresh neighbour that a packet was sent to lately.
@@ -74,6 +86,40 @@ pub enum Lookup {
     Unknown,
 }
 
+/// How sure it is that a neighbour has its MAC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NeighbourState {
+    /// It was asked for and did not answer yet.
+    Incomplete,
+    /// It answered lately.
+    Reachable,
+    /// Its answer is old: it is used, and asked for again with the next packet.
+    Stale,
+}
+
+impl NeighbourState {
+    /// As the API and the command line show it.
+    pub fn label(self) -> &'static str {
+        match self {
+            NeighbourState::Incomplete => "incomplete",
+            NeighbourState::Reachable => "reachable",
+            NeighbourState::Stale => "stale",
+        }
+    }
+}
+
+/// A neighbour at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NeighbourView<A> {
+    pub address: A,
+    pub mac: Option<MacAddress>,
+    pub state: NeighbourState,
+    /// Since its last answer, or where there was none since it was first asked for. Milliseconds.
+    pub age_millis: u64,
+    /// Packets that wait for its MAC.
+    pub waiting: usize,
+}
+
 /// Why a packet cannot wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueueFull;
@@ -89,7 +135,8 @@ pub struct Ask<A> {
 pub struct Neighbours<A, B> {
     /// By the last byte of the address: what nearly every packet needs, in one line.
     recent: Box<[Recent<A>; RECENT]>,
-    entries: HashMap<A, Neighbour<B>, BuildHasherDefault<AddressHasher>>,
+    /// Each has a number, so that they can be listed a few at a time.
+    entries: IndexMap<A, Neighbour<B>, BuildHasherDefault<AddressHasher>>,
     /// The ones with a question open; only these need a look at the clock.
     asked: ArrayVec<A, ASKED>,
 }
@@ -104,7 +151,7 @@ impl<B> PerFamily for NeighboursWith<B> {
 
 impl<A: Address, B> Neighbours<A, B> {
     pub fn new() -> Self {
-        let entries = HashMap::with_capacity_and_hasher(CAPACITY, BuildHasherDefault::default());
+        let entries = IndexMap::with_capacity_and_hasher(CAPACITY, BuildHasherDefault::default());
         Neighbours { recent: Box::new([Recent::NONE; RECENT]), entries, asked: ArrayVec::new() }
     }
 
@@ -216,6 +263,30 @@ impl<A: Address, B> Neighbours<A, B> {
         self.entries.get(&address)?.mac
     }
 
+    /// The neighbour with this number, from 0 to [`Self::len`]; when one is forgotten, the last takes its
+    /// number.
+    pub fn nth(&self, number: usize, now: Tick) -> Option<NeighbourView<A>> {
+        let (address, entry) = self.entries.get_index(number)?;
+        Some(entry.view(*address, now))
+    }
+
+    /// What is known of `address`; unlike [`Self::lookup`] it leaves no trace.
+    pub fn view(&self, address: A, now: Tick) -> Option<NeighbourView<A>> {
+        Some(self.entries.get(&address)?.view(address, now))
+    }
+
+    /// Whether [`Self::wait`] would keep a packet for an address whose MAC is not known.
+    pub fn may_wait(&self, address: A) -> bool {
+        match self.entries.get(&address) {
+            Some(entry) => {
+                let may_ask = !self.asked.is_full() || self.asked.contains(&address);
+                may_ask && !entry.waiting.is_full()
+            }
+            // Where the table is full, old entries may still make room: that is not tried out here.
+            None => !self.asked.is_full(),
+        }
+    }
+
     pub fn has_questions(&self) -> bool {
         !self.asked.is_empty()
     }
@@ -235,7 +306,7 @@ impl<A: Address, B> Neighbours<A, B> {
                 return true;
             }
             if entry.asked == TRIES {
-                if let Some(silent) = entries.remove(address) {
+                if let Some(silent) = entries.swap_remove(address) {
                     give_up(silent.waiting);
                 }
                 return false;
@@ -339,6 +410,27 @@ mod tests {
         let moved = MacAddress([2, 0, 0, 0, 0, 9]);
         n.learn(A, moved, false, Tick::from_secs(33));
         assert_eq!(n.lookup(A, Tick::from_secs(33)), Lookup::Known(moved));
+    }
+
+    #[test]
+    fn a_view_says_what_is_known_and_what_waits() {
+        let mut n = Neighbours::new();
+        assert!(n.view(A, Tick::from_secs(1)).is_none() && n.may_wait(A));
+        for packet in 0..16 {
+            assert!(n.may_wait(A));
+            n.wait(A, Waiting { packet, epoch: 0 }, Tick::from_secs(1)).unwrap();
+        }
+        assert!(!n.may_wait(A));
+        let view = |state, mac, age_millis, waiting| {
+            Some(NeighbourView { address: A, mac, state, age_millis, waiting })
+        };
+        let incomplete = view(NeighbourState::Incomplete, None, 500, 16);
+        assert_eq!(n.view(A, Tick::from_millis(1500)), incomplete);
+        n.learn(A, MAC, false, Tick::from_secs(2));
+        let reachable = view(NeighbourState::Reachable, Some(MAC), 29_999, 0);
+        assert_eq!(n.view(A, Tick::from_millis(31_999)), reachable);
+        let stale = view(NeighbourState::Stale, Some(MAC), 30_000, 0);
+        assert_eq!((n.nth(0, Tick::from_secs(32)), n.nth(1, Tick::from_secs(32))), (stale, None));
     }
 
     #[test]

@@ -1,16 +1,29 @@
-//! Questions of the control side to a worker: look at sessions, end sessions.
+//! Questions of the control side to a worker: look at sessions, end sessions, say what would become of a
+//! packet, look at neighbours.
 //!
 //! A session table has one owner, so nobody else reads it. A question comes through a bounded channel
 //! and is worked off a bounded number of slots per turn; the answer's memory was allocated by whoever
 //! asked.
 
-use crate::nat::{Nat, Place, PolicyTable, Protocol, SessionRecord, Tick};
+use super::{
+    PacketBuf,
+    neighbour_list::{NeighbourPlace, NeighbourRecord, NextHop},
+    next_hop::Output,
+};
+use crate::nat::{
+    Nat, Place, PolicyTable, Protocol, SessionRecord, Tick,
+    trace::{Fate, Question},
+};
 use arrayvec::ArrayVec;
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
 use std::{net::IpAddr, sync::Arc};
 
 /// Session slots looked at per turn: some 10 µs where all of them miss the cache.
 const SLOTS_PER_TURN: u32 = 128;
+/// Neighbours looked at per turn, of one cache line or two each.
+const NEIGHBOURS_PER_TURN: usize = 64;
+/// Batches of l4_ports that a trace looks up per turn: as many look-ups as a list looks at slots.
+const BATCHES_PER_TURN: usize = 2;
 
 /// Which sessions. An empty filter fits all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -52,6 +65,29 @@ pub enum Request {
     Flush { filter: SessionFilter, reply: Sender<u64> },
     /// How many sessions would these policies keep, how many cut?
     Assess { policies: Arc<PolicyTable>, reply: Sender<(u64, u64)> },
+    /// What would become of a packet?
+    Trace { question: Question, reply: Sender<Foretold> },
+    /// Show up to `limit` neighbours from a place on, in `page`, which has room for them.
+    Neighbours {
+        from: NeighbourPlace,
+        limit: usize,
+        page: Vec<NeighbourRecord>,
+        reply: Sender<NeighbourPage>,
+    },
+}
+
+/// A packet's fate, and who would get it from the external port (`None`: nobody).
+#[derive(Clone, Copy, Debug)]
+pub struct Foretold {
+    pub fate: Fate,
+    pub next_hop: Option<NextHop>,
+}
+
+/// Neighbours, and where the next page begins (`None`: this was the last).
+#[derive(Debug)]
+pub struct NeighbourPage {
+    pub neighbours: Vec<NeighbourRecord>,
+    pub next: Option<NeighbourPlace>,
 }
 
 /// Sessions, and where the next page begins (`None`: this was the last).
@@ -70,10 +106,12 @@ pub struct Requests {
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Progress {
-    /// The slot to go on with.
-    next: Place,
+    /// The slot to go on with, or neighbour, or number of an l4_port.
+    next: u32,
     /// Sessions that fit (were flushed, would be kept), and that did not.
     counted: (u64, u64),
+    /// Of a trace whose l4_ports are being counted.
+    foretold: Option<Foretold>,
 }
 
 impl Requests {
@@ -87,35 +125,42 @@ impl Requests {
     }
 
     /// Goes on with the current request, or takes the next one.
-    pub fn turn(&mut self, nat: &mut Nat, policies: &PolicyTable, now: Tick) {
+    pub fn turn<B: PacketBuf>(
+        &mut self,
+        nat: &mut Nat,
+        output: &Output<B>,
+        policies: &PolicyTable,
+        now: Tick,
+    ) {
         let (request, progress) = match self.current.take() {
             Some(current) => current,
             None => match self.channel.try_recv() {
                 Ok(request) => {
-                    let progress = Progress { next: request.first_slot(), counted: (0, 0) };
+                    let progress = Progress { next: request.first(), ..Progress::default() };
                     (request, progress)
                 }
                 Err(TryRecvError::Empty | TryRecvError::Disconnected) => return,
             },
         };
-        self.current = request.advance(progress, nat, policies, now);
+        self.current = request.advance(progress, (nat, output), policies, now);
     }
 }
 
 impl Request {
-    fn first_slot(&self) -> Place {
+    /// What to begin with.
+    fn first(&self) -> u32 {
         match self {
-            Request::List { from, .. } => *from,
-            Request::Flush { .. } | Request::Assess { .. } => 0,
+            Request::List { from, .. } | Request::Neighbours { from, .. } => *from,
+            Request::Flush { .. } | Request::Assess { .. } | Request::Trace { .. } => 0,
         }
     }
 
     /// A few slots' worth of work; `None` when the request is answered. An asker that went away is no
     /// error: its answer is dropped.
-    fn advance(
+    fn advance<B: PacketBuf>(
         mut self,
         mut progress: Progress,
-        nat: &mut Nat,
+        (nat, output): (&mut Nat, &Output<B>),
         in_force: &PolicyTable,
         now: Tick,
     ) -> Option<(Self, Progress)> {
@@ -149,6 +194,24 @@ impl Request {
                 progress.counted.1 += cut;
                 next
             }
+            Request::Trace { question, .. } => {
+                let foretold = progress.foretold.get_or_insert_with(|| Foretold {
+                    fate: nat.foretell(question, in_force, now),
+                    next_hop: output.next_hop_of(question.destination(), now),
+                });
+                let mut next = Some(progress.next);
+                for _ in 0..BATCHES_PER_TURN {
+                    let Some(first) = next else { break };
+                    next = nat.count_l4_ports(question, &mut foretold.fate, first);
+                }
+                next
+            }
+            Request::Neighbours { limit, page, .. } => {
+                output.list_neighbours(progress.next, NEIGHBOURS_PER_TURN, now, |neighbour| {
+                    page.push(neighbour);
+                    page.len() < *limit
+                })
+            }
         };
         match (self, next) {
             (Request::List { page: sessions, limit, reply, .. }, next)
@@ -164,6 +227,19 @@ impl Request {
             // Whoever asked holds the policies too, so that they are not freed here.
             (Request::Assess { reply, .. }, None) => {
                 let _ = reply.try_send(progress.counted);
+                None
+            }
+            (Request::Trace { reply, .. }, None) => {
+                // The first turn has asked, whatever else it did.
+                if let Some(foretold) = progress.foretold {
+                    let _ = reply.try_send(foretold);
+                }
+                None
+            }
+            (Request::Neighbours { page: neighbours, limit, reply, .. }, next)
+                if next.is_none() || neighbours.len() >= limit =>
+            {
+                let _ = reply.try_send(NeighbourPage { neighbours, next });
                 None
             }
             (request, next) => {

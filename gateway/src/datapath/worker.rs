@@ -114,7 +114,7 @@ impl<B: PacketBuf> Worker<B> {
 
         nat.expire(now, EXPIRE_PER_TURN);
         nat.sweep(turn.policies, SWEEP_PER_TURN);
-        requests.turn(nat, turn.policies, now);
+        requests.turn(nat, output, turn.policies, now);
         let counters = &output.counters;
         counters.publish_sessions(nat);
         counters.neighbours.set(output.neighbour_count() as u64);

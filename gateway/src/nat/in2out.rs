@@ -4,9 +4,12 @@
 use super::{
     Direction, FlowPacket, Guess, Lookup, Tick, Translation, Vtep,
     flow::{Endpoint, ExternalEndpoint, FlowKey, InternalEndpoint, Protocol, RemoteEndpoint},
+    judgement::Judgement,
+    l4_port::BATCH,
     policy_table::PolicyTable,
     rewrite,
     session::{NewSession, SessionId, SessionState},
+    table::SessionTable,
     tcp_state,
 };
 use crate::{
@@ -14,7 +17,6 @@ use crate::{
     wire::{
         Address, PerFamily,
         parse::{IpPacket, Layout, Transport},
-        tcp::{ACK, RST, SYN},
     },
 };
 use arrayvec::ArrayVec;
@@ -127,7 +129,12 @@ impl<A: Address> Translation<A> {
     /// The common case: it is the packet's session, of the same policy and node, and there was no reload
     /// since its last packet.
     #[inline(always)]
-    fn is_usual(&self, id: SessionId, input: &In2out<A>, policies: &PolicyTable) -> bool {
+    pub(super) fn is_usual(
+        &self,
+        id: SessionId,
+        input: &In2out<A>,
+        policies: &PolicyTable,
+    ) -> bool {
         let session = self.table.session(id);
         session.key == input.key
             && session.epoch == policies.epoch()
@@ -143,81 +150,39 @@ impl<A: Address> Translation<A> {
         policies: &PolicyTable,
         now: Tick,
     ) -> Result<SessionId, DropReason> {
-        match self.table.find(Direction::In2out, hash, &input.key) {
-            Some(id) if self.is_usual(id, input, policies) => Ok(id),
-            Some(id) => self.changed(id, input, hash, policies, now),
-            None => self.open(input, hash, policies, now),
-        }
-    }
-
-    /// A session whose packet comes under another policy, from another node, or after a reload: the
-    /// packet's VNI is authoritative, and so is its outer source once that is checked.
-    #[cold]
-    fn changed(
-        &mut self,
-        id: SessionId,
-        input: &In2out<A>,
-        hash: u64,
-        policies: &PolicyTable,
-        now: Tick,
-    ) -> Result<SessionId, DropReason> {
-        policies.check_source(input.vtep, input.source())?;
-        let session = *self.table.session(id);
-        if policies.policy(input.policy).is_none() {
-            // A VNI that means nothing here says nothing about a session of another policy.
-            if session.policy() == input.policy {
-                self.cut(id);
+        let found = self.table.find(Direction::In2out, hash, &input.key);
+        match self.judge(input, found, policies) {
+            Judgement::Continues(id) => Ok(id),
+            Judgement::Rebinds(id) => {
+                self.rebind(id, input, policies.epoch());
+                Ok(id)
             }
-            return Err(DropReason::UnknownPolicy);
+            Judgement::Opens { egress_ip, ends } => {
+                self.cut_if_any(ends);
+                let (external, out2in_hash) = self.pick(input, egress_ip)?;
+                self.add(input, external, (hash, out2in_hash), policies, now)
+            }
+            Judgement::Dropped { reason, ends } => {
+                self.cut_if_any(ends);
+                Err(reason)
+            }
         }
-        if let Err(reason) = policies.check_destination(input.destination()) {
+    }
+
+    /// A session goes on under the policy and from the node of its packet.
+    fn rebind(&mut self, id: SessionId, input: &In2out<A>, epoch: u16) {
+        self.policy_sessions.removed(self.table.session(id).policy());
+        self.policy_sessions.added(input.policy);
+        let session = self.table.session_mut(id);
+        session.set_policy(input.policy);
+        session.vtep = input.vtep;
+        session.epoch = epoch;
+    }
+
+    fn cut_if_any(&mut self, id: Option<SessionId>) {
+        if let Some(id) = id {
             self.cut(id);
-            return Err(reason);
         }
-        if policies.has_egress_ip(input.policy, session.external_address) {
-            self.policy_sessions.removed(session.policy());
-            self.policy_sessions.added(input.policy);
-            let session = self.table.session_mut(id);
-            session.set_policy(input.policy);
-            session.vtep = input.vtep;
-            session.epoch = policies.epoch();
-            return Ok(id);
-        }
-        self.cut(id);
-        // TCP cannot change its source in mid-life. Anything else may begin anew under its policy.
-        if opens(input) {
-            self.open(input, hash, policies, now)
-        } else {
-            Err(DropReason::SessionCut)
-        }
-    }
-
-    /// The first packet of a flow; `hash` is that of its key.
-    #[cold]
-    fn open(
-        &mut self,
-        input: &In2out<A>,
-        hash: u64,
-        policies: &PolicyTable,
-        now: Tick,
-    ) -> Result<SessionId, DropReason> {
-        let egress_ip = self.admit(input, policies)?;
-        let (external, out2in_hash) = self.pick(input, egress_ip)?;
-        self.add(input, external, (hash, out2in_hash), policies, now)
-    }
-
-    /// The egress IP of the session that a packet wants to open, if it may.
-    pub(super) fn admit(&self, input: &In2out<A>, policies: &PolicyTable) -> Result<A, DropReason> {
-        policies.check_source(input.vtep, input.source())?;
-        let egress_ip = policies.egress_ip(input.policy, input.source())?;
-        policies.check_destination(input.destination())?;
-        if !opens(input) {
-            return Err(DropReason::TcpNoSession);
-        }
-        if self.table.is_full() {
-            return Err(DropReason::SessionsFull);
-        }
-        Ok(egress_ip)
     }
 
     /// A free l4_port of this worker, and the hash of the out2in key with it.
@@ -226,31 +191,12 @@ impl<A: Address> Translation<A> {
         input: &In2out<A>,
         egress_ip: A,
     ) -> Result<(ExternalEndpoint<A>, u64), DropReason> {
-        let (protocol, remote) = (input.key.protocol(), input.key.remote());
         let table = &self.table;
-        let with = |l4_port| {
-            let external = ExternalEndpoint(Endpoint::new(egress_ip, l4_port));
-            let key = FlowKey::out2in(protocol, external, remote);
-            let hash = table.hash().of(&key);
-            (external, key, hash)
-        };
-        // All are hashed and their lines asked for before the first is looked at.
-        let taken = |l4_ports: &[u16]| {
-            let mut keys = ArrayVec::<_, 64>::new();
-            for l4_port in l4_ports {
-                let (_, key, hash) = with(*l4_port);
-                table.prefetch(Direction::Out2in, hash);
-                keys.push((key, hash));
-            }
-            keys.iter().enumerate().fold(0, |taken, (i, (key, hash))| {
-                let is_taken = table.find(Direction::Out2in, *hash, key).is_some();
-                taken | u64::from(is_taken) << i
-            })
-        };
-        let pool = with(0).1.pool();
+        let taken = |l4_ports: &[u16]| taken(table, input, egress_ip, l4_ports);
+        let pool = out2in(input, egress_ip, 0).1.pool();
         let l4_port = self.l4_ports.pick(&pool, taken).ok_or(DropReason::L4PortsExhausted)?;
-        let (external, _, hash) = with(l4_port);
-        Ok((external, hash))
+        let (external, key) = out2in(input, egress_ip, l4_port);
+        Ok((external, self.table.hash().of(&key)))
     }
 
     /// Makes the session that a packet opens; with the hashes of its in2out and out2in keys.
@@ -321,11 +267,36 @@ impl<A: Address> Translation<A> {
     }
 }
 
-/// Whether a packet may open a session: of TCP only a bare SYN, because anything else belongs to a
-/// connection whose translation is gone.
-fn opens<A: Address>(input: &In2out<A>) -> bool {
-    match input.key.protocol() {
-        Protocol::Tcp => input.layout.tcp_flags & (SYN | ACK | RST) == SYN,
-        Protocol::Udp | Protocol::Icmp => true,
+/// What the packet's session would be known by from outside, with that l4_port.
+#[inline(always)]
+fn out2in<A: Address>(
+    input: &In2out<A>,
+    egress_ip: A,
+    l4_port: u16,
+) -> (ExternalEndpoint<A>, FlowKey<A>) {
+    let external = ExternalEndpoint(Endpoint::new(egress_ip, l4_port));
+    (external, FlowKey::out2in(input.key.protocol(), external, input.key.remote()))
+}
+
+/// Which of up to [`BATCH`] l4_ports of the egress IP are taken for the packet's remote endpoint: the lowest
+/// bit is the first one's.
+#[inline(always)]
+pub(super) fn taken<A: Address>(
+    table: &SessionTable<A>,
+    input: &In2out<A>,
+    egress_ip: A,
+    l4_ports: &[u16],
+) -> u64 {
+    // All are hashed and their lines asked for before the first is looked at.
+    let mut keys = ArrayVec::<_, BATCH>::new();
+    for l4_port in l4_ports {
+        let (_, key) = out2in(input, egress_ip, *l4_port);
+        let hash = table.hash().of(&key);
+        table.prefetch(Direction::Out2in, hash);
+        keys.push((key, hash));
     }
+    keys.iter().enumerate().fold(0, |taken, (i, (key, hash))| {
+        let is_taken = table.find(Direction::Out2in, *hash, key).is_some();
+        taken | u64::from(is_taken) << i
+    })
 }

@@ -21,6 +21,7 @@ mod egress_ip;
 pub mod flow;
 pub mod in2out;
 pub mod index;
+mod judgement;
 pub mod l4_port;
 pub mod lending;
 pub mod out2in;
@@ -33,6 +34,7 @@ pub mod table;
 mod tcp_state;
 mod time;
 pub mod timeouts;
+pub mod trace;
 mod translation;
 mod vtep;
 mod wheel;
@@ -42,6 +44,7 @@ pub use flow::{
     Endpoint, ExternalEndpoint, FlowKey, InternalEndpoint, Protocol, RemoteEndpoint, TableHash,
 };
 pub use index::Guess;
+pub use judgement::Judgement;
 pub use l4_port::L4PortShare;
 pub use policy_sessions::PolicySessions;
 pub use policy_table::PolicyTable;

@@ -83,6 +83,12 @@ impl PolicyEntry {
         };
         PolicyEntry { name: name.into(), pools }
     }
+
+    /// The egress IP of a new session of `pod`.
+    pub(super) fn egress_ip<A: Address>(&self, pod: A) -> Result<A, DropReason> {
+        let pool = self.pools.of::<A>();
+        egress_ip::choose(pod, &pool.egress_ips).ok_or(DropReason::NoEgressIp)
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -151,6 +157,11 @@ impl PolicyTable {
             .find_map(|(vtep, node)| (self.vtep_address(*vtep) == tunnel_address).then_some(node))
     }
 
+    /// All nodes, each with its tunnel address.
+    pub fn nodes(&self) -> impl Iterator<Item = (Vtep, &NodeEntry)> {
+        self.nodes.iter().map(|(vtep, node)| (*vtep, node))
+    }
+
     pub fn node_count(&self) -> usize {
         self.nodes.len()
     }
@@ -190,13 +201,6 @@ impl PolicyTable {
             return Err(DropReason::DestinationInvalid);
         }
         Ok(())
-    }
-
-    /// The egress IP of a new session of `pod` under policy `id`.
-    pub(super) fn egress_ip<A: Address>(&self, id: u32, pod: A) -> Result<A, DropReason> {
-        let policy = self.policies.get(&id).ok_or(DropReason::UnknownPolicy)?;
-        let pool = policy.pools.of::<A>();
-        egress_ip::choose(pod, &pool.egress_ips).ok_or(DropReason::NoEgressIp)
     }
 
     /// Whether policy `id` is here and has `egress_ip`, draining or not.

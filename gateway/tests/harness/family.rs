@@ -20,6 +20,8 @@ pub trait Family: Copy + Eq + Ord + Hash + Debug + Into<IpAddr> + 'static {
     const EXTERNAL: Self;
     const EGRESS: Self;
     const EGRESS_2: Self;
+    /// All hosts of a link.
+    const GROUP: Self;
 
     const ETHERTYPE: u16;
     const ICMP: u8;
@@ -86,6 +88,7 @@ impl Family for Ipv4Addr {
     const EXTERNAL: Self = EXTERNAL;
     const EGRESS: Self = EGRESS;
     const EGRESS_2: Self = EGRESS_2;
+    const GROUP: Self = Ipv4Addr::new(224, 0, 0, 1);
     const ETHERTYPE: u16 = 0x0800;
     const ICMP: u8 = 1;
     const ECHO_REPLY: u8 = 0;
@@ -171,6 +174,7 @@ impl Family for Ipv6Addr {
     const EXTERNAL: Self = v6(0x113, 0, 2);
     const EGRESS: Self = v6(0x113, 0, 0x10);
     const EGRESS_2: Self = v6(0x113, 0, 0x11);
+    const GROUP: Self = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
     const ETHERTYPE: u16 = 0x86dd;
     const ICMP: u8 = 58;
     const ECHO_REPLY: u8 = 129;

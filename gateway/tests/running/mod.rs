@@ -31,7 +31,7 @@ use gateway::{
         steering::{ShardSeed, Steering},
     },
     memory::Pages,
-    nat::{L4PortShare, Nat, NatConfig, Tick, Timeouts},
+    nat::{Nat, NatConfig, Tick, Timeouts},
     verdict::Side,
     wire::{Both, MacAddress},
 };
@@ -49,6 +49,8 @@ use tempfile::TempDir;
 use tokio::sync::oneshot;
 
 const PATIENCE: Duration = Duration::from_secs(10);
+/// One worker, with so many sessions of each family.
+const ONE_WORKER: (usize, u32) = (1, 10_000);
 
 pub const CONFIG: &str = r#"
 [gateway]
@@ -107,7 +109,7 @@ pub fn policy(name: &str, id: u32, egress_ip: Ipv4Addr) -> String {
     policy_of(name, id, &[egress_ip.into()])
 }
 
-fn policy_of(name: &str, id: u32, egress_ips: &[IpAddr]) -> String {
+pub fn policy_of(name: &str, id: u32, egress_ips: &[IpAddr]) -> String {
     let ips: Vec<_> = egress_ips.iter().map(|ip| format!("\"{ip}\"")).collect();
     let is_dual = egress_ips.iter().any(IpAddr::is_ipv6);
     let destinations = if is_dual { "[0.0.0.0/0, \"::/0\"]" } else { "[0.0.0.0/0]" };
@@ -150,6 +152,7 @@ pub struct Running {
     /// Held by the worker for each turn of its loop.
     turn: Arc<Mutex<()>>,
     frames: Sender<(Side, Vec<u8>)>,
+    sent: Arc<Mutex<[Vec<Vec<u8>>; 2]>>,
     opened: AtomicU64,
     end: Arc<AtomicBool>,
     stop_api: Option<oneshot::Sender<()>>,
@@ -211,22 +214,39 @@ impl Running {
     /// Without policies, with a self-test of these checks, which need not have ended.
     pub fn with_checks(checks: Vec<Check>) -> Self {
         let state = StateFolder::Own(tempfile::tempdir().unwrap());
-        Self::start_with(CONFIG, state, &Listen::Tcp(([127, 0, 0, 1], 0).into()), checks)
+        let listen = Listen::Tcp(([127, 0, 0, 1], 0).into());
+        Self::start_with(CONFIG, state, &listen, checks, ONE_WORKER)
     }
 
     pub fn start(state: StateFolder, listen: &Listen) -> Self {
-        let running = Self::start_with(CONFIG, state, listen, Vec::new());
+        let running = Self::start_with(CONFIG, state, listen, Vec::new(), ONE_WORKER);
+        running.gateway.self_test.wait(PATIENCE);
+        running
+    }
+
+    /// Without policies, with a configuration of its own, and so many workers with so many sessions of each
+    /// family each.
+    pub fn with_workers(text: &str, workers: usize, max_sessions: u32) -> Self {
+        let state = StateFolder::Own(tempfile::tempdir().unwrap());
+        let listen = Listen::Tcp(([127, 0, 0, 1], 0).into());
+        let running = Self::start_with(text, state, &listen, Vec::new(), (workers, max_sessions));
         running.gateway.self_test.wait(PATIENCE);
         running
     }
 
     fn with_config(text: &str, state: StateFolder, listen: &Listen) -> Self {
-        let running = Self::start_with(text, state, listen, Vec::new());
+        let running = Self::start_with(text, state, listen, Vec::new(), ONE_WORKER);
         running.gateway.self_test.wait(PATIENCE);
         running
     }
 
-    fn start_with(text: &str, state: StateFolder, listen: &Listen, checks: Vec<Check>) -> Self {
+    fn start_with(
+        text: &str,
+        state: StateFolder,
+        listen: &Listen,
+        checks: Vec<Check>,
+        (count, max_sessions): (usize, u32),
+    ) -> Self {
         let (config, _) = Config::parse(text).unwrap();
         let own = [&config.tunnel.port, &config.external.port];
         let own: Vec<IpAddr> = own.into_iter().flat_map(|port| port.own_addresses()).collect();
@@ -238,51 +258,62 @@ impl Running {
         let (link, stuck, end) = (flag(true), flag(false), flag(false));
         let turn = Arc::new(Mutex::new(()));
         let (frames, receiver) = unbounded::<(Side, Vec<u8>)>();
-        let (requests, questions) = crossbeam_channel::bounded(64);
-        let counters = Arc::new(WorkerCounters::default());
-        let (tell, told) = crossbeam_channel::bounded(1);
-        let worker = {
+        let steering = Arc::new(Steering::new(ShardSeed([7; 16]), count).unwrap());
+        let handoffs = match count {
+            1 => vec![Handoff::alone()],
+            _ => Handoff::mesh(&steering),
+        };
+        let (mut workers, mut threads) = (Vec::new(), Vec::new());
+        let sent = Arc::<Mutex<[Vec<Vec<u8>>; 2]>>::default();
+        for (id, handoff) in handoffs.into_iter().enumerate() {
+            let (requests, questions) = crossbeam_channel::bounded(64);
+            let counters = Arc::new(WorkerCounters::new(count));
+            let (tell, told) = crossbeam_channel::bounded(1);
             let (datapath, published) = (Arc::clone(&datapath), policies.published());
-            let (counters, stuck, end) =
-                (Arc::clone(&counters), Arc::clone(&stuck), Arc::clone(&end));
-            let turn = Arc::clone(&turn);
-            thread::spawn(move || {
+            let (of_worker, stuck, end, turn, sent) = (
+                Arc::clone(&counters),
+                Arc::clone(&stuck),
+                Arc::clone(&end),
+                Arc::clone(&turn),
+                Arc::clone(&sent),
+            );
+            // All frames arrive at the first worker's queue.
+            let receiver = (id == 0).then(|| receiver.clone());
+            threads.push(thread::spawn(move || {
                 let nat = Nat::new(&NatConfig {
-                    max_sessions: Both { v4: 10_000, v6: 10_000 },
+                    max_sessions: Both { v4: max_sessions, v6: max_sessions },
                     pages: Pages::Transparent,
                     timeouts: Timeouts::default(),
                     mss_limit: datapath.mss_limits(),
-                    l4_ports: L4PortShare::all(),
+                    l4_ports: handoff.l4_ports(),
                     secret: [7; 32],
                 });
                 // Made here, so that its table is near.
-                let mut worker = Worker::new(
-                    datapath,
-                    nat.unwrap(),
-                    published,
-                    counters,
-                    questions,
-                    Handoff::alone(),
-                );
+                let mut worker =
+                    Worker::new(datapath, nat.unwrap(), published, of_worker, questions, handoff);
                 tell.send(worker.nat().policy_sessions()).unwrap();
                 let mut io = MemoryIo::default();
                 let started = Instant::now();
                 while !end.load(SeqCst) {
                     let one = turn.lock().unwrap();
                     if !stuck.load(SeqCst) {
-                        for (side, frame) in receiver.try_iter() {
+                        for (side, frame) in receiver.iter().flat_map(|r| r.try_iter().take(256)) {
                             io.receive(side, &frame);
                         }
                         let millis = started.elapsed().as_millis() as u64;
                         worker.poll_once(&mut io, Tick::from_millis(millis));
+                        let mut sent = sent.lock().unwrap();
+                        for side in Side::ALL {
+                            io.take_back(side, |frame| sent[side.index()].push(frame.to_vec()));
+                        }
                     }
                     drop(one);
                     thread::yield_now();
                 }
-            })
-        };
-        let policy_sessions = told.recv().unwrap();
-        let workers = vec![WorkerHandle { id: 0, core: 1, counters, policy_sessions, requests }];
+            }));
+            let policy_sessions = told.recv().unwrap();
+            workers.push(WorkerHandle { id, core: id + 1, counters, policy_sessions, requests });
+        }
         let port = |side, mac, device: &str| PortHandle {
             side,
             device: device.to_owned(),
@@ -294,7 +325,6 @@ impl Running {
             port(Side::External, EXTERNAL_MAC, "net_null1"),
         ];
         let (started, packet_io) = (Instant::now(), "memory".to_owned());
-        let steering = Steering::new(ShardSeed([7; 16]), 1).unwrap();
         let of_port = |side: Side| PortSteering {
             side: side.label(),
             rss: None,
@@ -306,7 +336,7 @@ impl Running {
             watchdog: Watchdog::start(&workers).unwrap(),
             steering: SteeringReport::new(
                 &steering,
-                &[1],
+                &(1..=count).collect::<Vec<_>>(),
                 Side::ALL.map(of_port).into(),
                 (SteeringMode::Single, "there is one worker".to_owned()),
                 "spin",
@@ -338,6 +368,7 @@ impl Running {
                 runtime.shutdown_background();
             })
         };
+        threads.push(api);
         Running {
             gateway,
             address,
@@ -345,10 +376,11 @@ impl Running {
             stuck,
             turn,
             frames,
+            sent,
             opened: AtomicU64::new(0),
             end,
             stop_api: Some(stop_api),
-            threads: vec![worker, api],
+            threads,
             state,
         }
     }
@@ -391,6 +423,11 @@ impl Running {
     /// A frame that arrives at a port.
     pub fn receive(&self, side: Side, frame: Vec<u8>) {
         self.frames.send((side, frame)).unwrap();
+    }
+
+    /// The frames that left through a port since the last call.
+    pub fn take_sent(&self, side: Side) -> Vec<Vec<u8>> {
+        std::mem::take(&mut self.sent.lock().unwrap()[side.index()])
     }
 
     /// Opens a UDP session of the pod `POD` from that port to `REMOTE`:53 under a policy.

@@ -5,6 +5,8 @@
 //! | `GET`, `PUT /v1/policies`, `GET /v1/policies/history` | `policies` |
 //! | `GET`, `DELETE /v1/sessions` | `sessions` |
 //! | `GET /v1/stats`, `/v1/ports` | `stats` |
+//! | `GET /v1/neighbors` | `neighbours` |
+//! | `GET /v1/trace` | `trace` |
 //! | `GET /healthz`, `/readyz`, `/metrics` | `health` |
 //!
 //! `admin::server` accepts connections and ends them; `error` says what went wrong; `query`
@@ -14,11 +16,13 @@
 mod body;
 mod error;
 mod health;
+pub mod neighbours;
 pub mod policies;
 mod query;
 pub mod sessions;
 pub mod stats;
 mod steering;
+pub mod trace;
 
 use super::{Gateway, listener::ApiListener, metrics::Metrics};
 use admin::{
@@ -84,7 +88,9 @@ fn router(api: Arc<Api>) -> Router {
         .route("/v1/sessions", get(sessions::list).delete(sessions::flush))
         .route("/v1/stats", get(stats::stats))
         .route("/v1/ports", get(stats::ports))
+        .route("/v1/neighbors", get(neighbours::list))
         .route("/v1/steering", get(steering::steering))
+        .route("/v1/trace", get(trace::trace))
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
         .route("/metrics", get(health::metrics))
@@ -96,8 +102,8 @@ fn router(api: Arc<Api>) -> Router {
 async fn unknown_route(request: Request) -> ApiError {
     let message = format!("there is no {}", request.uri().path());
     ApiError::new(StatusCode::NOT_FOUND, message).hint(
-        "there are /v1/policies, /v1/sessions, /v1/stats, /v1/ports, /v1/steering, /healthz, /readyz, \
-         /metrics",
+        "there are /v1/policies, /v1/sessions, /v1/stats, /v1/ports, /v1/neighbors, /v1/steering, /v1/trace, \
+         /healthz, /readyz, /metrics",
     )
 }
 

@@ -126,20 +126,20 @@ fn filter(query: &mut Query, policies: &PolicyTable) -> Result<SessionFilter, Ap
         }
     };
     let egress_ip = query.value("egressIP", ADDRESS)?;
-    let protocol = match query.text("protocol")? {
-        None => None,
-        Some(text) => {
-            let named = |protocol: &Protocol| text.eq_ignore_ascii_case(protocol.label());
-            let protocol = Protocol::ALL.into_iter().find(named);
-            let unknown =
-                || ApiError::bad_request(format!("protocol={text}: TCP, UDP or ICMP is wanted"));
-            Some(protocol.ok_or_else(unknown)?)
-        }
-    };
+    let protocol = protocol(query)?;
     Ok(SessionFilter { source, destination, policy, egress_ip, protocol })
 }
 
-fn session(worker: usize, record: &SessionRecord, policies: &PolicyTable) -> Session {
+/// The query key `protocol`.
+pub(super) fn protocol(query: &mut Query) -> Result<Option<Protocol>, ApiError> {
+    let Some(text) = query.text("protocol")? else { return Ok(None) };
+    let named = |protocol: &Protocol| text.eq_ignore_ascii_case(protocol.label());
+    let unknown = || ApiError::bad_request(format!("protocol={text}: TCP, UDP or ICMP is wanted"));
+    Protocol::ALL.into_iter().find(named).ok_or_else(unknown).map(Some)
+}
+
+/// A session with names instead of ids.
+pub(super) fn session(worker: usize, record: &SessionRecord, policies: &PolicyTable) -> Session {
     let policy = policies.policy(record.policy);
     let node = policies.node_at(record.vtep);
     let mut remote = record.remote;
