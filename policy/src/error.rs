@@ -22,7 +22,7 @@ pub enum LoadError {
 }
 
 /// One mistake: where it is, what it is, and what to do about it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema, thiserror::Error)]
 #[error("{document}: {}{reason}{}", colon(path), parenthesis(hint))]
 pub struct PolicyError {
     /// `EgressPolicy/payments`, or `document 3` when it has no readable kind and name.
@@ -35,7 +35,7 @@ pub struct PolicyError {
 }
 
 /// Something that is valid, and perhaps not what was meant.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct Warning {
     pub document: String,
     pub path: String,

@@ -5,7 +5,9 @@
 //! | `GET`, `PUT /v1/policies` | `policies` |
 //! | `GET`, `DELETE /v1/sessions` | `sessions` |
 //! | `GET /v1/stats`, `/v1/ports` | `stats` |
+//! | `GET /v1/steering` | `steering` |
 //! | `GET /healthz`, `/readyz`, `/metrics` | `health` |
+//! | `GET /openapi.json` | `openapi` |
 //!
 //! `server` accepts connections and ends them; `error` is the form of every refusal; `query`
 //! reads what stands behind the `?`. Whatever waits for a worker or for the disk runs on a thread of
@@ -13,6 +15,7 @@
 
 mod error;
 mod health;
+mod openapi;
 mod policies;
 mod query;
 mod server;
@@ -26,8 +29,9 @@ use axum::{
     extract::Request,
     http::{StatusCode, header},
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{MethodRouter, get},
 };
+use bytes::Bytes;
 use error::ApiError;
 use serde::Serialize;
 use server::Limits;
@@ -45,6 +49,7 @@ const PUTS: usize = 2;
 struct Api {
     gateway: Arc<Gateway>,
     metrics: Metrics,
+    openapi: Bytes,
     puts: Semaphore,
 }
 
@@ -74,20 +79,30 @@ pub async fn serve(
     stop: impl Future<Output = ()>,
 ) -> io::Result<()> {
     let metrics = Metrics::new(gateway).map_err(io::Error::other)?;
-    let api = Api { gateway: Arc::clone(gateway), metrics, puts: Semaphore::new(PUTS) };
+    let (openapi, puts) = (openapi::text()?, Semaphore::new(PUTS));
+    let api = Api { gateway: Arc::clone(gateway), metrics, openapi, puts };
     server::serve(listener, router(Arc::new(api)), Limits::default(), stop).await
 }
 
+/// Each is described in `openapi/paths.yaml`.
+fn routes() -> Vec<(&'static str, MethodRouter<Arc<Api>>)> {
+    vec![
+        ("/v1/policies", get(policies::get).put(policies::put)),
+        ("/v1/sessions", get(sessions::list).delete(sessions::flush)),
+        ("/v1/stats", get(stats::stats)),
+        ("/v1/ports", get(stats::ports)),
+        ("/v1/steering", get(steering::steering)),
+        ("/healthz", get(health::healthz)),
+        ("/readyz", get(health::readyz)),
+        ("/metrics", get(health::metrics)),
+        ("/openapi.json", get(openapi::openapi)),
+    ]
+}
+
 fn router(api: Arc<Api>) -> Router {
-    Router::new()
-        .route("/v1/policies", get(policies::get).put(policies::put))
-        .route("/v1/sessions", get(sessions::list).delete(sessions::flush))
-        .route("/v1/stats", get(stats::stats))
-        .route("/v1/ports", get(stats::ports))
-        .route("/v1/steering", get(steering::steering))
-        .route("/healthz", get(health::healthz))
-        .route("/readyz", get(health::readyz))
-        .route("/metrics", get(health::metrics))
+    routes()
+        .into_iter()
+        .fold(Router::new(), |router, (path, methods)| router.route(path, methods))
         .fallback(unknown_route)
         .method_not_allowed_fallback(unknown_method)
         .with_state(api)
@@ -95,10 +110,8 @@ fn router(api: Arc<Api>) -> Router {
 
 async fn unknown_route(request: Request) -> ApiError {
     let message = format!("there is no {}", request.uri().path());
-    ApiError::new(StatusCode::NOT_FOUND, message).hint(
-        "there are /v1/policies, /v1/sessions, /v1/stats, /v1/ports, /v1/steering, /healthz, /readyz, \
-         /metrics",
-    )
+    let paths: Vec<_> = routes().into_iter().map(|(path, _)| path).collect();
+    ApiError::new(StatusCode::NOT_FOUND, message).hint(&format!("there are {}", paths.join(", ")))
 }
 
 async fn unknown_method(request: Request) -> ApiError {
