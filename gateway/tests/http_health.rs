@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
     sync::atomic::Ordering::SeqCst,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 fn reasons(running: &Running) -> Vec<String> {
@@ -263,10 +263,17 @@ fn metrics_are_sound_and_exact() {
         ("policy_reloads_total{result=\"applied\"}", 1.0),
         ("policy_reloads_total{result=\"refused\"}", 1.0),
         ("policy_reload_duration_seconds_count", 1.0),
+        ("policy_last_reload_successful", 0.0),
+        ("l4_ports_in_use{egress_ip=\"203.0.113.16\"}", 1.0),
+        ("l4_ports_in_use{egress_ip=\"203.0.113.17\"}", 0.0),
+        ("l4_ports_in_use_max", 1.0),
         ("build_info{version=\"0.1.0\",packet_io=\"memory\"}", 1.0),
     ] {
         assert_eq!(after.get(&format!("egress_gateway_{name}")), Some(&value), "{name}");
     }
+    let succeeded = after["egress_gateway_policy_last_reload_success_timestamp_seconds"];
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs_f64();
+    assert!((now - 60.0..=now).contains(&succeeded), "{succeeded} {now}");
     // Without its policy a session is still counted until it is ended.
     let total = |samples: &BTreeMap<String, f64>| {
         let of_policies =
@@ -276,6 +283,10 @@ fn metrics_are_sound_and_exact() {
     assert_eq!(total(&after), 1.0);
     assert_eq!(running.put("[]").status, 200);
     wait_until("its end is counted", || total(&samples(running.get("/metrics").text())) == 0.0);
+    let emptied = samples(running.get("/metrics").text());
+    assert_eq!(emptied["egress_gateway_policy_last_reload_successful"], 1.0);
+    assert_eq!(emptied["egress_gateway_l4_ports_in_use_max"], 0.0);
+    assert!(!emptied.keys().any(|name| name.contains("egress_ip=")), "{emptied:?}");
 }
 
 #[test]

@@ -119,6 +119,9 @@ impl Agent {
         };
         let host = Host::read(&agent.netlink.handle).await?;
         agent.sync_tables(&host)?;
+        if agent.policies.is_some() {
+            agent.shared.status().policy_in_force();
+        }
         // An agent that was killed between two steps may have left flows that no later plan would touch.
         sync::raise_generation(&agent.shared.maps)?;
         agent.ensure_tunnel(&host).await?;
@@ -157,6 +160,7 @@ impl Agent {
             Ok(true) => {
                 status.policy_error = None;
                 status.policy_reloads += 1;
+                status.policy_in_force();
             }
             Err(error) => {
                 let text = format!("{error:#}");

@@ -33,6 +33,7 @@ pub mod list;
 pub mod maps;
 pub mod metrics;
 pub mod policy_files;
+pub mod policy_traffic;
 pub mod prefixes;
 pub mod preflight;
 pub mod program;

@@ -12,6 +12,7 @@ pub fn text(shared: &Shared) -> Result<String> {
     let registry = Registry::new();
     packets(&registry, shared)?;
     events(&registry, shared)?;
+    policies(&registry, shared)?;
     agent(&registry, shared)?;
     let mut text = Vec::new();
     TextEncoder::new().encode(&registry.gather(), &mut text)?;
@@ -62,8 +63,45 @@ fn events(registry: &Registry, shared: &Shared) -> Result<()> {
     Ok(())
 }
 
+/// What pods sent, by the names of the policies in force: pods are too many for a label.
+fn policies(registry: &Registry, shared: &Shared) -> Result<()> {
+    let family = |name: &str, help: &str| IntCounterVec::new(Opts::new(name, help), &["policy"]);
+    let packets = family(
+        "node_redirect_policy_packets_total",
+        "Packets that pods sent under a policy in force, since the agent began.",
+    )?;
+    let bytes = family(
+        "node_redirect_policy_bytes_total",
+        "Their bytes, with Ethernet header and without the tunnel's.",
+    )?;
+    let names = shared.names().clone();
+    let mut traffic = shared.traffic();
+    let totals = traffic.read(&shared.maps, |id| names.contains_key(&id))?;
+    for (id, policy) in &names {
+        let total = totals.get(id).copied().unwrap_or_default();
+        packets.with_label_values(&[&policy.name]).inc_by(total.packets);
+        bytes.with_label_values(&[&policy.name]).inc_by(total.bytes);
+    }
+    let count = i64::try_from(names.len())?;
+    gauge(
+        registry,
+        "node_redirect_policies",
+        "Policies in force that select pods of this node.",
+        count,
+    )?;
+    registry.register(Box::new(packets))?;
+    registry.register(Box::new(bytes))?;
+    Ok(())
+}
+
 fn agent(registry: &Registry, shared: &Shared) -> Result<()> {
     let status = shared.status().clone();
+    let build = IntGaugeVec::new(
+        Opts::new("node_redirect_build_info", "Always 1; the labels say what runs."),
+        &["version", "hook"],
+    )?;
+    build.with_label_values(&[env!("CARGO_PKG_VERSION"), &status.hook]).set(1);
+    registry.register(Box::new(build))?;
     let generation = shared.maps.settings()?.generation;
     gauge(registry, "node_redirect_policy_generation", "Policy set in force.", generation.into())?;
     gauge(
@@ -83,6 +121,24 @@ fn agent(registry: &Registry, shared: &Shared) -> Result<()> {
         "node_redirect_policy_reload_failures_total",
         "Policy files that were not valid.",
         status.policy_reload_failures,
+    )?;
+    gauge(
+        registry,
+        "node_redirect_policy_last_reload_success_timestamp_seconds",
+        "When policy files last came into force, in seconds since 1970; 0: not since the agent began.",
+        i64::try_from(status.policy_reloaded_at)?,
+    )?;
+    gauge(
+        registry,
+        "node_redirect_ready",
+        "1 when the node is set up as configured. Alert on 0.",
+        i64::from(status.ready && status.node_error.is_none()),
+    )?;
+    gauge(
+        registry,
+        "node_redirect_flows_limit",
+        "Entries that the flow table can have.",
+        i64::try_from(shared.maps.flows.capacity())?,
     )?;
     let interfaces = i64::try_from(status.interfaces.len())?;
     gauge(

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use policy::{NodePolicy, PolicySet};
 use serde::{Deserialize, Serialize};
 
 use crate::flows::FlowCounts;
 use crate::maps::Maps;
+use crate::policy_traffic::PolicyTraffic;
 
 /// Policy id → what the documents call it and its gateways. The maps have numbers only.
 pub type Names = BTreeMap<u32, NodePolicy>;
@@ -23,6 +25,7 @@ pub struct Shared {
     pub maps: Maps,
     names: Mutex<Names>,
     status: Mutex<Status>,
+    traffic: Mutex<PolicyTraffic>,
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -37,6 +40,9 @@ pub struct Status {
     pub policy_error: Option<String>,
     pub policy_reloads: u64,
     pub policy_reload_failures: u64,
+    /// When files last came into force, in seconds since 1970; 0: not in this run.
+    #[serde(default)]
+    pub policy_reloaded_at: u64,
     /// What could not be set up on the node; tried again with the next change.
     pub node_error: Option<String>,
     /// Attachments that somebody else had taken away.
@@ -45,13 +51,28 @@ pub struct Status {
     pub flows: FlowCounts,
 }
 
+impl Status {
+    /// Files came into force now.
+    pub fn policy_in_force(&mut self) {
+        // A clock before 1970 is no time to tell.
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.policy_reloaded_at = since.as_secs();
+    }
+}
+
 impl Shared {
     pub fn new(maps: Maps, status: Status) -> Self {
-        Self { maps, names: Mutex::default(), status: Mutex::new(status) }
+        let traffic = Mutex::new(PolicyTraffic::new(&maps));
+        Self { maps, names: Mutex::default(), status: Mutex::new(status), traffic }
     }
 
     pub fn status(&self) -> MutexGuard<'_, Status> {
         self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What policies carried since the agent began, as metrics tell it.
+    pub fn traffic(&self) -> MutexGuard<'_, PolicyTraffic> {
+        self.traffic.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn names(&self) -> MutexGuard<'_, Names> {

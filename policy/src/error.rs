@@ -48,7 +48,7 @@ impl SyntaxError {
 }
 
 /// One mistake: where it is, what it is, and what to do about it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema, thiserror::Error)]
 #[error("{}{document}: {}{reason}{}", told(file), colon(path), parenthesis(hint))]
 pub struct PolicyError {
     /// [`Source::file`](crate::Source::file) of the document.
@@ -64,7 +64,7 @@ pub struct PolicyError {
 }
 
 /// Something that is valid, and perhaps not what was meant.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct Warning {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,

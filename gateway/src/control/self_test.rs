@@ -6,6 +6,7 @@
 
 use super::WorkerHandle;
 use crate::nat::l4_port::L4PortShare;
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::{
     fmt, io,
@@ -43,8 +44,9 @@ impl fmt::Debug for Check {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
+#[schemars(rename = "SelfTestState")]
 pub enum State {
     Running,
     Passed,
@@ -52,7 +54,7 @@ pub enum State {
 }
 
 /// A check that was made.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Checked {
     pub name: String,
     /// `passed` or `failed`.
@@ -61,7 +63,8 @@ pub struct Checked {
 }
 
 /// How far it is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(rename = "SelfTest")]
 pub struct Report {
     pub state: State,
     pub checks: Vec<Checked>,

@@ -2,13 +2,14 @@
 //! started.
 
 use crate::datapath::steering::Steering;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// The shard hash that `datapath/steering.rs` describes.
 const SHARD_HASH: &str = "egress-shard-1";
 
 /// Everything that a node, a NIC or an operator needs to foretell a packet's worker.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SteeringReport {
     pub workers: Vec<WorkerPlace>,
@@ -23,7 +24,7 @@ pub struct SteeringReport {
 }
 
 /// Where a worker runs and what it polls.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct WorkerPlace {
     pub id: usize,
     pub core: usize,
@@ -32,7 +33,7 @@ pub struct WorkerPlace {
 }
 
 /// Who owns the flows that pods open.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct ShardMap {
     /// 32 hex digits.
     pub seed: String,
@@ -42,7 +43,7 @@ pub struct ShardMap {
 }
 
 /// Who owns what comes from the world.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct L4PortMap {
     pub residues: usize,
     /// External l4_port modulo `residues` → worker.
@@ -50,7 +51,7 @@ pub struct L4PortMap {
 }
 
 /// How a NIC spreads packets.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct PortSteering {
     /// `tunnel` or `external`.
     pub side: &'static str,
@@ -60,7 +61,7 @@ pub struct PortSteering {
 }
 
 /// A port's receive side scaling, as read back from its driver.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct PortRss {
     /// Of the Toeplitz hash, in hex digits.
     pub key: String,
@@ -71,7 +72,7 @@ pub struct PortRss {
 }
 
 /// Who brings a packet from the world to its owner.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum SteeringMode {
     /// There is one worker.

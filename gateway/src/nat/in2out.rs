@@ -232,12 +232,14 @@ impl<A: Address> Translation<A> {
             .table
             .insert(&new, in2out_hash, out2in_hash, deadline)
             .map_err(|_| DropReason::SessionsFull)?;
+        let key = new.out2in_key();
         if self.l4_ports.share().contains(external.0.l4_port) {
-            self.l4_ports.took(&new.out2in_key().pool(), external.0.l4_port);
+            self.l4_ports.took(&key.pool(), external.0.l4_port);
         } else {
             self.borrowed += 1;
         }
         self.policy_sessions.added(input.policy);
+        self.policy_sessions.l4_ports().took(&key);
         self.counts.created += 1;
         Ok(id)
     }

@@ -273,6 +273,10 @@ impl Nat {
     pub fn check_invariants(&self) {
         self.families.v4.check_invariants();
         self.families.v6.check_invariants();
-        assert_eq!(self.policy_sessions.total(), u64::from(self.sessions()));
+        let sessions = u64::from(self.sessions());
+        assert_eq!(self.policy_sessions.total(), sessions);
+        let l4_ports = self.policy_sessions.l4_ports();
+        let in_use: u64 = l4_ports.egress_ips().map(|(_, in_use)| in_use).sum();
+        assert_eq!(in_use + l4_ports.others(), sessions);
     }
 }

@@ -1,5 +1,6 @@
-//! Live sessions per policy: written by the worker when a session begins or ends, read by metrics.
+//! Live sessions per policy, and the l4_ports that they hold: written by the worker when a session begins or ends, read by metrics.
 
+use super::l4_port::L4PortUsage;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 /// More policies than a gateway is made for (10,000) at a load below one.
@@ -11,6 +12,7 @@ const PLACES: usize = 16_384;
 pub struct PolicySessions {
     places: Box<[Place]>,
     others: AtomicU64,
+    l4_ports: L4PortUsage,
 }
 
 #[derive(Debug, Default)]
@@ -28,6 +30,11 @@ impl PolicySessions {
     pub(super) fn removed(&self, policy: u32) {
         let count = self.place(policy);
         count.store(count.load(Relaxed).saturating_sub(1), Relaxed);
+    }
+
+    /// Of the same sessions.
+    pub fn l4_ports(&self) -> &L4PortUsage {
+        &self.l4_ports
     }
 
     /// (policy id, live sessions), for every policy that ever had one.
@@ -63,6 +70,7 @@ impl Default for PolicySessions {
         PolicySessions {
             places: std::iter::repeat_with(Place::default).take(PLACES).collect(),
             others: AtomicU64::default(),
+            l4_ports: L4PortUsage::default(),
         }
     }
 }

@@ -65,7 +65,7 @@ impl<A: Address> Pool<A> {
         Pool { egress_ips: of_family(egress_ips), draining_ips: of_family(draining_ips) }
     }
 
-    fn all(&self) -> impl Iterator<Item = A> {
+    pub fn all(&self) -> impl Iterator<Item = A> {
         self.egress_ips.iter().chain(&self.draining_ips).copied()
     }
 }

@@ -244,7 +244,10 @@ impl<A: Address> Translation<A> {
         let key = session.out2in_key();
         match session.borrower() {
             Some(_) => self.stubs -= 1,
-            None => self.policy_sessions.removed(session.policy()),
+            None => {
+                self.policy_sessions.removed(session.policy());
+                self.policy_sessions.l4_ports().gave_back(&key);
+            }
         }
         let l4_port = key.ours().l4_port;
         if self.l4_ports.share().contains(l4_port) {

@@ -7,12 +7,21 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
-use serde_json::json;
+use schemars::JsonSchema;
+use serde::Serialize;
 use std::sync::Arc;
 
 /// 200 while the process answers.
 pub(super) async fn healthz() -> &'static str {
     "ok\n"
+}
+
+/// Whether packets are forwarded.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Readiness {
+    ready: bool,
+    /// Every reason why not.
+    reasons: Vec<String>,
 }
 
 /// 200 when packets are forwarded; else 503 with every reason why not.
@@ -22,7 +31,7 @@ pub(super) async fn readyz(State(api): State<Arc<Api>>) -> Response {
         true => StatusCode::OK,
         false => StatusCode::SERVICE_UNAVAILABLE,
     };
-    json(status, &json!({ "ready": reasons.is_empty(), "reasons": reasons }))
+    json(status, &Readiness { ready: reasons.is_empty(), reasons })
 }
 
 fn reasons(gateway: &Gateway) -> Vec<String> {

@@ -7,7 +7,9 @@
 //! | `GET /v1/stats`, `/v1/ports` | `stats` |
 //! | `GET /v1/neighbors` | `neighbours` |
 //! | `GET /v1/trace` | `trace` |
+//! | `GET /v1/steering` | `steering` |
 //! | `GET /healthz`, `/readyz`, `/metrics` | `health` |
+//! | `GET /openapi.json` | `openapi` |
 //!
 //! `admin::server` accepts connections and ends them; `error` says what went wrong; `query`
 //! reads what stands behind the `?`, `body` what is sent. Whatever waits for a worker or for the disk
@@ -17,6 +19,7 @@ mod body;
 mod error;
 mod health;
 pub mod neighbours;
+mod openapi;
 pub mod policies;
 mod query;
 pub mod sessions;
@@ -29,7 +32,13 @@ use admin::{
     answer::json,
     server::{self, Limits},
 };
-use axum::{Router, extract::Request, http::StatusCode, routing::get};
+use axum::{
+    Router,
+    body::Bytes,
+    extract::Request,
+    http::StatusCode,
+    routing::{MethodRouter, get},
+};
 use body::Bodies;
 use error::ApiError;
 use std::{io, sync::Arc};
@@ -46,6 +55,7 @@ const PUTS: usize = 2;
 struct Api {
     gateway: Arc<Gateway>,
     metrics: Metrics,
+    openapi: Bytes,
     puts: Semaphore,
     bodies: Bodies,
 }
@@ -77,23 +87,33 @@ pub async fn serve(
 ) -> io::Result<()> {
     let metrics = Metrics::new(gateway).map_err(io::Error::other)?;
     let (puts, bodies) = (Semaphore::new(PUTS), Bodies::new(policy::MAX_BYTES));
-    let api = Api { gateway: Arc::clone(gateway), metrics, puts, bodies };
+    let openapi = openapi::text()?;
+    let api = Api { gateway: Arc::clone(gateway), metrics, openapi, puts, bodies };
     server::serve(listener, router(Arc::new(api)), Limits::default(), stop).await
 }
 
+/// Each is described in `openapi/paths.yaml`.
+fn routes() -> Vec<(&'static str, MethodRouter<Arc<Api>>)> {
+    vec![
+        ("/v1/policies", get(policies::get).put(policies::put)),
+        ("/v1/policies/history", get(policies::history)),
+        ("/v1/sessions", get(sessions::list).delete(sessions::flush)),
+        ("/v1/stats", get(stats::stats)),
+        ("/v1/ports", get(stats::ports)),
+        ("/v1/neighbors", get(neighbours::list)),
+        ("/v1/steering", get(steering::steering)),
+        ("/v1/trace", get(trace::trace)),
+        ("/healthz", get(health::healthz)),
+        ("/readyz", get(health::readyz)),
+        ("/metrics", get(health::metrics)),
+        ("/openapi.json", get(openapi::openapi)),
+    ]
+}
+
 fn router(api: Arc<Api>) -> Router {
-    Router::new()
-        .route("/v1/policies", get(policies::get).put(policies::put))
-        .route("/v1/policies/history", get(policies::history))
-        .route("/v1/sessions", get(sessions::list).delete(sessions::flush))
-        .route("/v1/stats", get(stats::stats))
-        .route("/v1/ports", get(stats::ports))
-        .route("/v1/neighbors", get(neighbours::list))
-        .route("/v1/steering", get(steering::steering))
-        .route("/v1/trace", get(trace::trace))
-        .route("/healthz", get(health::healthz))
-        .route("/readyz", get(health::readyz))
-        .route("/metrics", get(health::metrics))
+    routes()
+        .into_iter()
+        .fold(Router::new(), |router, (path, methods)| router.route(path, methods))
         .fallback(unknown_route)
         .method_not_allowed_fallback(unknown_method)
         .with_state(api)
@@ -101,10 +121,8 @@ fn router(api: Arc<Api>) -> Router {
 
 async fn unknown_route(request: Request) -> ApiError {
     let message = format!("there is no {}", request.uri().path());
-    ApiError::new(StatusCode::NOT_FOUND, message).hint(
-        "there are /v1/policies, /v1/sessions, /v1/stats, /v1/ports, /v1/neighbors, /v1/steering, /v1/trace, \
-         /healthz, /readyz, /metrics",
-    )
+    let paths: Vec<_> = routes().into_iter().map(|(path, _)| path).collect();
+    ApiError::new(StatusCode::NOT_FOUND, message).hint(&format!("there are {}", paths.join(", ")))
 }
 
 async fn unknown_method(request: Request) -> ApiError {

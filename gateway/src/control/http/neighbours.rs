@@ -7,18 +7,19 @@ use axum::{
     http::{StatusCode, Uri},
     response::Response,
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{net::IpAddr, sync::Arc};
 
 /// The neighbours of all workers.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Neighbours {
     /// By port, address and worker.
     pub neighbors: Vec<Neighbour>,
 }
 
 /// What one worker knows of one neighbour.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Neighbour {
     /// `tunnel` or `external`.

@@ -12,6 +12,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use policy::{Format, PolicySet};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{sync::Arc, time::Instant};
 
@@ -77,13 +78,13 @@ fn older_set(
 }
 
 /// The last sets, newest first: when each was accepted, and what it changed.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct History {
     pub sets: Vec<PastSet>,
 }
 
 /// An accepted set.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PastSet {
     pub generation: u64,

@@ -14,15 +14,15 @@ use axum::{
     http::{StatusCode, Uri},
     response::Response,
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use std::sync::Arc;
 
 /// Sessions of a page where the request does not say.
 const PAGE: usize = 1000;
 
 /// One page of sessions.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Sessions {
     pub sessions: Vec<Session>,
     /// The `cursor` of the next page; absent on the last.
@@ -30,7 +30,7 @@ pub struct Sessions {
 }
 
 /// One session, with names instead of ids.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Session {
     /// `#4711` when the policy is no longer there and its session not yet ended.
@@ -52,10 +52,16 @@ pub struct Session {
 }
 
 /// One direction.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Traffic {
     pub packets: u64,
     pub bytes: u64,
+}
+
+/// How many sessions were ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Flushed {
+    pub flushed: u64,
 }
 
 impl From<nat::record::Traffic> for Traffic {
@@ -110,7 +116,7 @@ pub(super) async fn flush(State(api): State<Arc<Api>>, uri: Uri) -> Result<Respo
     }
     let flushed = blocking(move || sessions::flush(&gateway.workers, filter)).await??;
     tracing::info!(flushed, filter = uri.query(), "sessions ended by request");
-    Ok(json(StatusCode::OK, &json!({ "flushed": flushed })))
+    Ok(json(StatusCode::OK, &Flushed { flushed }))
 }
 
 fn filter(query: &mut Query, policies: &PolicyTable) -> Result<SessionFilter, ApiError> {

@@ -11,12 +11,12 @@ use axum::{
     http::{StatusCode, Uri},
     response::Response,
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use std::sync::Arc;
 
 /// The whole gateway.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Stats {
     pub gateway: String,
@@ -32,8 +32,14 @@ pub struct Stats {
     pub drops: Vec<Drops>,
 }
 
+/// Both ports.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct Ports {
+    pub ports: Vec<Port>,
+}
+
 /// A port with its device's own counters, all queues together.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Port {
     pub side: String,
@@ -47,7 +53,7 @@ pub struct Port {
     pub tx: DeviceTx,
 }
 
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DeviceRx {
     pub packets: u64,
@@ -59,7 +65,7 @@ pub struct DeviceRx {
     pub no_buffer: u64,
 }
 
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct DeviceTx {
     pub packets: u64,
     pub bytes: u64,
@@ -67,7 +73,7 @@ pub struct DeviceTx {
 }
 
 /// One worker.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Worker {
     pub worker: usize,
@@ -86,7 +92,7 @@ pub struct Worker {
 }
 
 /// One port as one worker used it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct WorkerPort {
     pub side: String,
     pub rx: Traffic,
@@ -94,7 +100,7 @@ pub struct WorkerPort {
     pub drops: u64,
 }
 
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct SessionCounts {
     pub live: u64,
     pub created: u64,
@@ -106,7 +112,7 @@ pub struct SessionCounts {
 }
 
 /// Packets that one worker dropped at one side for one reason.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Drops {
     pub side: String,
     pub worker: usize,
@@ -122,7 +128,7 @@ pub(super) async fn stats(State(api): State<Arc<Api>>, uri: Uri) -> Result<Respo
 
 pub(super) async fn ports(State(api): State<Arc<Api>>, uri: Uri) -> Result<Response, ApiError> {
     Query::of(&uri)?.finish()?;
-    Ok(json(StatusCode::OK, &json!({ "ports": all_ports(&api.gateway) })))
+    Ok(json(StatusCode::OK, &Ports { ports: all_ports(&api.gateway) }))
 }
 
 impl Stats {

@@ -7,12 +7,14 @@ use axum::{
     http::{StatusCode, Uri},
     response::Response,
 };
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::sync::Arc;
 
-#[derive(Serialize)]
+/// Fixed since start, but for the self-test.
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-struct Steering<'a> {
+pub(super) struct Steering<'a> {
     #[serde(flatten)]
     steering: &'a SteeringReport,
     self_test: Report,

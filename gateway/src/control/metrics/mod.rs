@@ -3,6 +3,8 @@
 //! Every label has few values: the side, the worker, the reason, the name of a policy in force.
 
 mod family;
+mod reloads;
+mod sessions;
 
 use super::{Applied, ApplyError, Gateway, PortHandle, WorkerHandle, self_test::State};
 use crate::{
@@ -12,67 +14,34 @@ use crate::{
 };
 use family::Family;
 use prometheus::{
-    Histogram, HistogramOpts, IntCounterVec, Opts, Registry, TextEncoder,
+    Registry, TextEncoder,
     core::{Collector, Desc},
     proto::MetricFamily,
 };
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-    time::Duration,
-};
-
-/// Sessions whose policy was removed and that were not ended yet. No policy can have this name.
-const REMOVED: &str = "(removed)";
-/// Where a set is applied: a reload waits for workers, so the buckets end at its time limits.
-const RELOAD_SECONDS: [f64; 9] = [0.001, 0.005, 0.02, 0.1, 0.5, 1.0, 2.0, 5.0, 30.0];
+use reloads::Reloads;
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 /// All metrics of the process.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    reloads: IntCounterVec,
-    reload_duration: Histogram,
+    reloads: Reloads,
 }
 
 impl Metrics {
     pub fn new(gateway: &Arc<Gateway>) -> prometheus::Result<Self> {
-        let reloads = Opts::new(
-            "egress_gateway_policy_reloads_total",
-            "Policy sets sent to this gateway, by what became of them. applied: every worker runs \
-             it; refused: not valid or outdated; failed: not kept on disk, or not run by every worker.",
-        );
-        let duration = HistogramOpts::new(
-            "egress_gateway_policy_reload_duration_seconds",
-            "Time from reading a policy set to the moment when every worker runs it.",
-        );
-        let metrics = Metrics {
-            registry: Registry::new(),
-            reloads: IntCounterVec::new(reloads, &["result"])?,
-            reload_duration: Histogram::with_opts(duration.buckets(RELOAD_SECONDS.to_vec()))?,
-        };
-        for result in ["applied", "refused", "failed"] {
-            metrics.reloads.with_label_values(&[result]);
+        let registry = Registry::new();
+        let reloads = Reloads::new(&registry)?;
+        if gateway.policies.published().load().generation() > 0 {
+            reloads.succeeded();
         }
-        metrics.registry.register(Box::new(metrics.reloads.clone()))?;
-        metrics.registry.register(Box::new(metrics.reload_duration.clone()))?;
-        metrics.registry.register(Box::new(Counters::new(gateway)?))?;
-        Ok(metrics)
+        registry.register(Box::new(Counters::new(gateway)?))?;
+        Ok(Metrics { registry, reloads })
     }
 
     /// One attempt to replace the policies.
     pub fn reloaded(&self, result: &Result<Applied, ApplyError>, duration: Duration) {
-        let label = match result {
-            Ok(_) => "applied",
-            Err(ApplyError::Load(_) | ApplyError::NotHere(_) | ApplyError::Outdated { .. }) => {
-                "refused"
-            }
-            Err(ApplyError::Store(_) | ApplyError::Unacknowledged { .. }) => "failed",
-        };
-        self.reloads.with_label_values(&[label]).inc();
-        if result.is_ok() {
-            self.reload_duration.observe(duration.as_secs_f64());
-        }
+        self.reloads.reloaded(result, duration);
     }
 
     /// In the text format.
@@ -127,7 +96,8 @@ fn families(gateway: &Gateway) -> Vec<MetricFamily> {
     }));
     families.push(port_packets(&gateway.workers, "bytes", |port| [&port.rx_bytes, &port.tx_bytes]));
     families.push(drops(&gateway.workers));
-    families.push(sessions(&gateway.workers, &policies));
+    families.push(sessions::sessions(&gateway.workers, &policies));
+    families.extend(sessions::l4_ports(&gateway.workers, &policies));
     families
 }
 
@@ -315,26 +285,6 @@ fn drops(workers: &[WorkerHandle]) -> MetricFamily {
                 let labels = [("reason", reason.label()), ("side", side.label()), ("worker", &id)];
                 family.add(&labels, worker.counters.drops(side, *reason));
             }
-        }
-    }
-    family.done()
-}
-
-fn sessions(workers: &[WorkerHandle], policies: &PolicyTable) -> MetricFamily {
-    let mut family = Family::gauge("sessions", "Live sessions, by policy.");
-    for worker in workers {
-        let mut by_name: BTreeMap<&str, u64> =
-            policies.policies().map(|(_, policy)| (policy.name.as_str(), 0)).collect();
-        let mut named = 0;
-        for (id, sessions) in worker.policy_sessions.iter() {
-            if let Some(policy) = policies.policy(id) {
-                named += sessions;
-                *by_name.entry(&policy.name).or_default() += sessions;
-            }
-        }
-        by_name.insert(REMOVED, worker.policy_sessions.total().saturating_sub(named));
-        for (policy, sessions) in by_name {
-            family.add(&[("policy", policy), ("worker", &worker.id.to_string())], sessions);
         }
     }
     family.done()

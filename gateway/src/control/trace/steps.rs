@@ -3,10 +3,11 @@
 
 use super::{Question, Way, words::Teller};
 use crate::{control::Gateway, verdict::DropReason};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A question that the data path asks of the packet.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Step {
     pub step: StepName,
@@ -16,7 +17,7 @@ pub struct Step {
     pub detail: String,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
     Ok,
@@ -37,7 +38,7 @@ impl Outcome {
 }
 
 /// In the order in which a packet meets them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum StepName {
     /// Its headers make sense.

@@ -27,8 +27,10 @@
 mod bitmap;
 mod heavy;
 mod share;
+mod usage;
 
 pub use share::{InvalidShare, L4PortShare};
+pub use usage::L4PortUsage;
 
 use super::flow::{Address, FlowKey, TableHash};
 use heavy::HeavyPools;
