@@ -8,6 +8,7 @@
 
 mod burst;
 mod cycles;
+mod listing;
 mod parts;
 mod report;
 mod suite;
@@ -50,6 +51,11 @@ fn main() {
         let flows = arguments.flows.iter().filter(|flows| (1_000..=1_000_000).contains(*flows));
         pairs = flows.map(|flows| workers::two_workers(*flows)).collect();
     }
+    let mut lists = Vec::new();
+    if suite.wants(&["listing"]) {
+        let flows = arguments.flows.iter().filter(|flows| (100_000..=1_000_000).contains(*flows));
+        lists = flows.map(|flows| listing::sessions(*flows)).collect();
+    }
     #[cfg(feature = "dpdk")]
     if suite.wants(&["lookup_rte_hash"]) {
         let options = gateway::dpdk::EalOptions {
@@ -64,9 +70,11 @@ fn main() {
     let table = report::table(&suite.rows);
     println!("\n{table}");
     pairs.iter().for_each(|figures| print!("{}", figures.text()));
+    lists.iter().for_each(|figures| print!("\n{}", figures.text()));
     if let Some(file) = arguments.json {
         let mut rows = report::json(&suite.rows);
         rows.extend(pairs.iter().map(workers::Figures::json));
+        rows.extend(lists.iter().map(listing::Figures::json));
         let text = serde_json::to_string_pretty(&rows).unwrap();
         std::fs::write(&file, text + "\n").unwrap();
     }

@@ -5,11 +5,13 @@
 //! Flows of IPv6 are the same with longer addresses, over the same underlay.
 
 use arc_swap::ArcSwap;
+use crossbeam_channel::Sender;
 use gateway::{
     datapath::{
         DatapathConfig, PortConfig, Worker, WorkerCounters,
         handoff::Handoff,
         memory_io::{MemoryIo, MemoryPacket},
+        request::Request,
     },
     memory::Pages,
     nat::{
@@ -159,6 +161,7 @@ impl Flows {
 
 #[derive(Debug)]
 pub(crate) struct World {
+    pub(crate) requests: Sender<Request>,
     pub(crate) worker: Worker<MemoryPacket>,
     pub(crate) io: MemoryIo,
     pub(crate) config: Arc<DatapathConfig>,
@@ -221,7 +224,7 @@ impl World {
         });
         let (counters, config) =
             (Arc::new(WorkerCounters::new(handoff.workers())), Arc::new(config));
-        let (_, requests) = crossbeam_channel::bounded(1);
+        let (requests, questions) = crossbeam_channel::bounded(1);
         let policies = Arc::new(ArcSwap::from_pointee(policies()));
         let nat = nat.expect("memory for the sessions");
         let worker = Worker::new(
@@ -229,11 +232,12 @@ impl World {
             nat,
             Arc::clone(&policies),
             Arc::clone(&counters),
-            requests,
+            questions,
             handoff,
         );
         let mut world = World {
             worker,
+            requests,
             io: MemoryIo::with_buffers(BUFFERS),
             config,
             policies,
