@@ -57,25 +57,40 @@ static __always_inline const __u32 *find_action(__u32 set_id, const struct addre
 }
 
 /*
+ * The kernel may give a replaced element of a hash map to another key at once, also while a program still reads it. So what was read
+ * counts only if the key has the same element afterwards. The agent replaces each once in a change: a second read does it.
+ */
+#define READS 3
+
+/* The set of policies that select a pod. Returns enum reason: REASON_REDIRECTED when there is one. */
+static __always_inline int find_set(const struct address *pod, __u32 *set_id)
+{
+	const struct endpoint *endpoint = bpf_map_lookup_elem(&endpoints, pod), *still;
+
+	for (int i = 0; i < READS; i++) {
+		if (!endpoint)
+			return REASON_NOT_SELECTED;
+		*set_id = *(const volatile __u32 *)&endpoint->set_id;
+		still = bpf_map_lookup_elem(&endpoints, pod);
+		if (still == endpoint)
+			return REASON_REDIRECTED;
+		endpoint = still;
+	}
+	return REASON_NO_GATEWAY;
+}
+
+/*
  * Highest random weight: each pod ranks the gateways in its own order and takes the first that is usable, so adding or losing
  * one moves only the pods that rank it first. `kept` (none: NULL) stays while it is usable: a live flow does not move.
- * Returns enum reason.
- *
- * A global function, and parse another: the verifier looks at each on its own, once, and not with every state of its callers.
  */
-__noinline int choose_gateway(__u32 policy_id, const struct address *pod, const struct address *kept,
-			      struct address *chosen)
+static __always_inline int rank_gateways(const struct policy *policy, const struct address *pod,
+					 const struct address *kept, struct address *chosen)
 {
-	const struct policy *policy = bpf_map_lookup_elem(&policies, &policy_id);
-	__u32 pod_hash, best_weight = 0, weight;
+	__u32 pod_hash = mix_address(HRW_SEED, pod), best_weight = 0, weight;
+	__u16 accepting = policy->accepting[is_ipv4(pod) ? FAMILY_IPV4 : FAMILY_IPV6];
 	const struct address *gateway;
 	bool found = false;
-	__u16 accepting;
 
-	if (!policy || !pod || !chosen)
-		return REASON_NO_GATEWAY;
-	pod_hash = mix_address(HRW_SEED, pod);
-	accepting = policy->accepting[is_ipv4(pod) ? FAMILY_IPV4 : FAMILY_IPV6];
 	for (int i = 0; i < MAX_GATEWAYS; i++) {
 		if (i >= policy->gateway_count || !(policy->usable & 1 << i))
 			continue;
@@ -98,21 +113,43 @@ __noinline int choose_gateway(__u32 policy_id, const struct address *pod, const 
 	return policy->failure_mode == FAILURE_OPEN ? REASON_FAILED_OPEN : REASON_NO_GATEWAY;
 }
 
+/*
+ * Returns enum reason. A global function, and parse another: the verifier looks at each on its own, once, and not with every state of
+ * its callers.
+ */
+__noinline int choose_gateway(__u32 policy_id, const struct address *pod, const struct address *kept,
+			      struct address *chosen)
+{
+	const struct policy *policy = bpf_map_lookup_elem(&policies, &policy_id), *still;
+	int reason;
+
+	if (!pod || !chosen)
+		return REASON_NO_GATEWAY;
+	for (int i = 0; i < READS; i++) {
+		if (!policy)
+			return REASON_NO_GATEWAY;
+		reason = rank_gateways(policy, pod, kept, chosen);
+		still = bpf_map_lookup_elem(&policies, &policy_id);
+		if (still == policy)
+			return reason;
+		policy = still;
+	}
+	return REASON_NO_GATEWAY;
+}
+
 static __always_inline void decide(struct decision *decision, const struct packet *packet, const struct address *kept)
 {
-	const struct endpoint *endpoint;
 	const __u32 *action;
+	__u32 set_id;
 
-	endpoint = bpf_map_lookup_elem(&endpoints, &packet->saddr);
-	if (!endpoint) {
-		decision->reason = REASON_NOT_SELECTED;
+	decision->reason = find_set(&packet->saddr, &set_id);
+	if (decision->reason != REASON_REDIRECTED)
 		return;
-	}
 	if (is_exempt(&packet->daddr)) {
 		decision->reason = REASON_EXEMPT;
 		return;
 	}
-	action = find_action(endpoint->set_id, &packet->daddr);
+	action = find_action(set_id, &packet->daddr);
 	if (!action) {
 		decision->reason = REASON_OUTSIDE_POLICY;
 		return;
@@ -224,6 +261,23 @@ static __always_inline void touch(struct flow *flow, const struct packet *packet
 		flow->flags = flags;
 }
 
+/* The entry, for marks that are set in it, and its content of one moment. */
+static __always_inline struct flow *find_flow(const struct flow_key *key, struct flow *content)
+{
+	struct flow *flow = bpf_map_lookup_elem(&flows, key), *still;
+
+	for (int i = 0; i < READS; i++) {
+		if (!flow)
+			return NULL;
+		*content = *flow;
+		still = bpf_map_lookup_elem(&flows, key);
+		if (still == flow)
+			return flow;
+		flow = still;
+	}
+	return NULL;
+}
+
 /*
  * An inbound flow outlives every policy change. What the pod opened is decided anew by each generation, and leaves as without
  * policy when none takes it any more.
@@ -272,7 +326,7 @@ static __always_inline void remember(const struct flow_key *key, const struct de
 			bpf_map_delete_elem(&flows, key);
 		return;
 	}
-	/* Replaced as a whole, never field by field: no CPU sees one policy's id with another's gateway. */
+	/* Replaced as a whole, never field by field: no CPU finds one policy's id with another's gateway. */
 	if (bpf_map_update_elem(&flows, key, &flow, BPF_ANY))
 		count_event(EVENT_FLOW_TABLE_FULL);
 }

@@ -143,7 +143,7 @@ int from_pod(struct __sk_buff *skb)
 	struct packet packet = {};
 	struct decision decision = {};
 	struct flow_key key = {};
-	struct flow *flow = NULL;
+	struct flow *flow = NULL, content = {};
 	const struct settings *set;
 	__u32 zero = 0, generation;
 	bool has_flow, known;
@@ -173,16 +173,16 @@ int from_pod(struct __sk_buff *skb)
 	generation = *(volatile const __u32 *)&set->generation;
 	if (has_flow) {
 		flow_key_of(&key, &packet, FROM_POD);
-		flow = bpf_map_lookup_elem(&flows, &key);
+		flow = find_flow(&key, &content);
 	}
 	known = flow;
-	if (flow && begins_anew(flow, &packet))
+	if (flow && begins_anew(&content, &packet))
 		flow = NULL;
-	if (flow && is_current(flow, generation)) {
+	if (flow && is_current(&content, generation)) {
 		touch(flow, &packet, FROM_POD);
-		return follow_flow(skb, &packet, flow, set->tunnel_ifindex);
+		return follow_flow(skb, &packet, &content, set->tunnel_ifindex);
 	}
-	decide(&decision, &packet, flow ? &flow->gateway : NULL);
+	decide(&decision, &packet, flow ? &content.gateway : NULL);
 	if (has_flow)
 		remember(&key, &decision, &packet, generation, known);
 	return carry_out(skb, &packet, &decision, set->tunnel_ifindex);

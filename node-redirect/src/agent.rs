@@ -23,7 +23,7 @@ use crate::policy_files::{self, Watch};
 use crate::preflight;
 use crate::program::{Programs, Role};
 use crate::state::{Shared, Status, names};
-use crate::sync;
+use crate::sync::{self, Way};
 use crate::tables::{self, Tables};
 use crate::vxlan;
 
@@ -73,6 +73,8 @@ struct Agent {
     tables: Tables,
     /// The node's addresses that they were compiled with.
     compiled_with: Vec<Address>,
+    /// The maps refused to be written, though the files are valid.
+    must_retry: bool,
     tunnel: Option<u32>,
     attached: BTreeSet<u32>,
 }
@@ -109,6 +111,7 @@ impl Agent {
             tables: Tables::read(&maps)?,
             shared: Arc::new(Shared::new(maps, status)),
             compiled_with: Vec::new(),
+            must_retry: false,
             tunnel: None,
             attached: BTreeSet::new(),
             config,
@@ -174,7 +177,7 @@ impl Agent {
     /// False when the files say what is in force already.
     async fn try_reload(&mut self) -> Result<bool> {
         let set = policy_files::read(&self.config.policy_files)?;
-        if self.policies.as_ref() == Some(&set) {
+        if self.policies.as_ref() == Some(&set) && !self.must_retry {
             return Ok(false);
         }
         tables::warn_of_other_underlay(&set, self.config.vtep);
@@ -224,6 +227,9 @@ impl Agent {
             self.tunnel = None;
         }
         self.shared.status().reattached += lost.len() as u64;
+        if self.must_retry {
+            self.reload().await;
+        }
         self.follow_node().await;
         Ok(())
     }
@@ -235,14 +241,29 @@ impl Agent {
     fn sync_tables(&mut self, host: &Host) -> Result<()> {
         let Some(set) = &self.policies else { return Ok(()) };
         let wanted = Tables::compile(set, &self.config, host)?;
-        let (plan, next) = sync::plan(&self.tables, &wanted);
-        if let Err(error) = plan.apply(&self.shared.maps, &self.tables) {
-            self.tables = Tables::read(&self.shared.maps)?;
-            return Err(error);
+        let way = Way::find(&self.shared.maps, &self.tables, &wanted)?;
+        match way.go(&self.shared.maps) {
+            Ok(reached) => self.tables = reached,
+            Err(error) => {
+                self.must_retry = true;
+                return match self.take_back() {
+                    Ok(()) => Err(error),
+                    Err(second) => Err(error.context(format!("and not taken back: {second:#}"))),
+                };
+            }
         }
-        self.tables = next;
+        self.must_retry = false;
         self.compiled_with.clone_from(&host.addresses);
         *self.shared.names() = names(set, &self.config.node_name);
+        Ok(())
+    }
+
+    /// Makes the maps hold the set before again, after a write to them has failed half-way.
+    fn take_back(&mut self) -> Result<()> {
+        let maps = &self.shared.maps;
+        let held = Tables::read(maps)?;
+        let before = std::mem::replace(&mut self.tables, held);
+        self.tables = Way::find(maps, &self.tables, &before)?.go(maps)?;
         Ok(())
     }
 

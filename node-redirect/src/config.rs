@@ -29,6 +29,7 @@ pub struct Config {
     pub never_redirect: Vec<IpNet>,
     pub flows: Flows,
     pub pin_path: PathBuf,
+    pub map_sizes: MapSizes,
     pub api_listen: Listen,
 }
 
@@ -66,6 +67,45 @@ impl Default for Flows {
             icmp_timeout: 70,
             other_timeout: 310,
         }
+    }
+}
+
+/// Entries that the policy maps take: bounds, not memory. A map keeps the size that it was made with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MapSizes {
+    /// Of each address family, over all distinct sets of policies.
+    pub max_destinations: u32,
+    pub max_policies: u32,
+    /// Addresses of this node's pods that are under policy.
+    pub max_pods: u32,
+    /// Prefixes that are never redirected, of each address family.
+    pub max_exempt: u32,
+    /// Gateways, nodes, and this node's own addresses.
+    pub max_tunnel_addresses: u32,
+}
+
+impl Default for MapSizes {
+    fn default() -> Self {
+        Self {
+            max_destinations: 1_048_576,
+            max_policies: 65_536,
+            max_pods: 65_536,
+            max_exempt: 65_536,
+            max_tunnel_addresses: 65_536,
+        }
+    }
+}
+
+impl MapSizes {
+    /// Each with the name of its key.
+    pub fn named(&self) -> [(&'static str, u32); 5] {
+        [
+            ("max_destinations", self.max_destinations),
+            ("max_policies", self.max_policies),
+            ("max_pods", self.max_pods),
+            ("max_exempt", self.max_exempt),
+            ("max_tunnel_addresses", self.max_tunnel_addresses),
+        ]
     }
 }
 
@@ -135,6 +175,7 @@ mod tests {
         assert_eq!(config.vxlan_port, Vxlan::default().port);
         assert_eq!(config.vxlan_mtu, None);
         assert_eq!(config.pin_path, Bpf::default().pin_path);
+        assert_eq!(config.map_sizes, MapSizes::default());
         assert_eq!(config.api_listen.to_string(), Api::default().listen);
         assert_eq!(config.flows.max_entries, defaults.max_entries);
         assert_eq!(config.flows.tcp_timeout, defaults.tcp_timeout);
@@ -173,7 +214,7 @@ mod tests {
             [policy]\nfiles = []
             [flows]\nmax_entries = 1\nudp_timeout = 0
             [health]\ninterval_ms = 0\nfailures = 0
-            [bpf]\npin_path = 'relative'
+            [bpf]\npin_path = 'relative'\nmax_destinations = 0\nmax_pods = 99999999
             [api]\nlisten = 'nowhere'";
         let error = parse(text).unwrap_err().to_string();
         for key in [
@@ -190,11 +231,13 @@ mod tests {
             "health.interval_ms",
             "health.failures",
             "bpf.pin_path",
+            "bpf.max_destinations",
+            "bpf.max_pods",
             "api.listen",
         ] {
             assert!(error.contains(key), "{key} is not in:\n{error}");
         }
-        assert!(error.ends_with("14 error(s) in node-redirect.toml"), "{error}");
+        assert!(error.ends_with("16 error(s) in node-redirect.toml"), "{error}");
     }
 
     #[test]

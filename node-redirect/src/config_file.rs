@@ -7,7 +7,7 @@ use admin::listen::{Listen, ListenError};
 use ipnet::IpNet;
 use serde::Deserialize;
 
-use crate::config::{Config, Flows, HookChoice};
+use crate::config::{Config, Flows, HookChoice, MapSizes};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -93,11 +93,24 @@ impl Default for Health {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Bpf {
     pub(crate) pin_path: PathBuf,
+    max_destinations: u32,
+    max_policies: u32,
+    max_pods: u32,
+    max_exempt: u32,
+    max_tunnel_addresses: u32,
 }
 
 impl Default for Bpf {
     fn default() -> Self {
-        Self { pin_path: PathBuf::from("/sys/fs/bpf/node-redirect") }
+        let sizes = MapSizes::default();
+        Self {
+            pin_path: PathBuf::from("/sys/fs/bpf/node-redirect"),
+            max_destinations: sizes.max_destinations,
+            max_policies: sizes.max_policies,
+            max_pods: sizes.max_pods,
+            max_exempt: sizes.max_exempt,
+            max_tunnel_addresses: sizes.max_tunnel_addresses,
+        }
     }
 }
 
@@ -136,12 +149,7 @@ impl File {
         let never_redirect = self.policy.check(&mut problems);
         self.flows.check(&mut problems);
         self.health.check(&mut problems);
-        if !self.bpf.pin_path.is_absolute() {
-            problems.push(format!(
-                "bpf.pin_path {}: an absolute path on a bpf file system is wanted",
-                self.bpf.pin_path.display()
-            ));
-        }
+        let map_sizes = self.bpf.check(&mut problems);
         let api_listen = self.api.check(&mut problems);
         if !problems.is_empty() {
             return Err(problems);
@@ -158,6 +166,7 @@ impl File {
             never_redirect,
             flows: self.flows,
             pin_path: self.bpf.pin_path,
+            map_sizes,
             api_listen,
         })
     }
@@ -260,6 +269,30 @@ impl Flows {
                 problems.push(format!("flows.{name} {seconds}: 2 to 864000 seconds"));
             }
         }
+    }
+}
+
+impl Bpf {
+    fn check(&self, problems: &mut Vec<String>) -> MapSizes {
+        if !self.pin_path.is_absolute() {
+            problems.push(format!(
+                "bpf.pin_path {}: an absolute path on a bpf file system is wanted",
+                self.pin_path.display()
+            ));
+        }
+        let sizes = MapSizes {
+            max_destinations: self.max_destinations,
+            max_policies: self.max_policies,
+            max_pods: self.max_pods,
+            max_exempt: self.max_exempt,
+            max_tunnel_addresses: self.max_tunnel_addresses,
+        };
+        for (name, entries) in sizes.named() {
+            if !(1..=16_777_216).contains(&entries) {
+                problems.push(format!("bpf.{name} {entries}: 1 to 16777216"));
+            }
+        }
+        sizes
     }
 }
 

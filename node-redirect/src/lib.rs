@@ -11,7 +11,7 @@
 //! ```
 //!
 //! In reading order: `bpf/redirect.bpf.c` is the datapath and reads like the policy; [`abi`], [`maps`] and [`prefixes`] are what it shares with the agent;
-//! [`tables`] is what the maps shall hold and [`sync`] how they get there without a gap; [`program`], [`attach`], [`tcx`] and [`clsact`]
+//! [`tables`] is what the maps shall hold and [`sync`] how they get there without a gap, also where [`room`] is scarce; [`program`], [`attach`], [`tcx`] and [`clsact`]
 //! put programs on interfaces; [`agent`] is the loop around all this; [`list`], [`trace`], [`status`] and [`metrics`] show it.
 //!
 //! The kernel has the state. The agent may be killed at any time: programs stay attached (a tcx link by its pin, a clsact filter by itself),
@@ -37,6 +37,8 @@ pub mod policy_traffic;
 pub mod prefixes;
 pub mod preflight;
 pub mod program;
+pub mod room;
+mod stages;
 pub mod state;
 pub mod status;
 pub mod sync;
@@ -45,3 +47,4 @@ pub mod tables;
 pub mod tcx;
 pub mod trace;
 pub mod vxlan;
+pub mod watch;

@@ -3,11 +3,11 @@
 use std::mem::MaybeUninit;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
-use libbpf_rs::{Object, OpenObject, Program};
+use libbpf_rs::{MapCore, MapHandle, Object, OpenObject, Program};
 
-use crate::config::Config;
+use crate::config::{Config, MapSizes};
 
 /// Generated from `bpf/redirect.bpf.c` by the build.
 #[allow(
@@ -62,10 +62,16 @@ impl std::fmt::Debug for Programs {
 impl Programs {
     /// Maps that are pinned already are taken over with all they hold, the others are made and pinned.
     pub fn load(config: &Config) -> Result<Self> {
-        Self::load_at(&config.pin_path, config.vxlan_port, config.flows.max_entries)
+        let max_flows = config.flows.max_entries;
+        Self::load_at(&config.pin_path, config.vxlan_port, max_flows, &config.map_sizes)
     }
 
-    pub fn load_at(pin_path: &Path, vxlan_port: u16, max_flows: u32) -> Result<Self> {
+    pub fn load_at(
+        pin_path: &Path,
+        vxlan_port: u16,
+        max_flows: u32,
+        sizes: &MapSizes,
+    ) -> Result<Self> {
         // The object must not move while the skeleton points into it. One per process, for its whole life.
         let storage: &'static mut MaybeUninit<OpenObject> =
             Box::leak(Box::new(MaybeUninit::uninit()));
@@ -75,11 +81,24 @@ impl Programs {
         let fixed = open.maps.rodata_data.as_deref_mut().context("the object has no .rodata")?;
         fixed.vxlan_port = vxlan_port.to_be();
         fixed.fib_flags = fib_flags();
-        open.maps.flows.set_max_entries(max_flows)?;
+        let maps = &mut open.maps;
+        for (map, entries, key) in [
+            (&mut maps.flows, max_flows, "flows.max_entries"),
+            (&mut maps.destinations, sizes.max_destinations, "bpf.max_destinations"),
+            (&mut maps.destinations6, sizes.max_destinations, "bpf.max_destinations"),
+            (&mut maps.policies, sizes.max_policies, "bpf.max_policies"),
+            (&mut maps.endpoints, sizes.max_pods, "bpf.max_pods"),
+            (&mut maps.exempt, sizes.max_exempt, "bpf.max_exempt"),
+            (&mut maps.exempt6, sizes.max_exempt, "bpf.max_exempt"),
+            (&mut maps.vteps, sizes.max_tunnel_addresses, "bpf.max_tunnel_addresses"),
+        ] {
+            map.set_max_entries(entries)?;
+            check_size(&pin_path.join(map.name()), entries, key)?;
+        }
         let skel = open.load().with_context(|| {
             format!(
-                "the kernel does not load the programs. If the maps under {} were made by another version or with another \
-                 flows.max_entries, run `node-redirect cleanup`",
+                "the kernel does not load the programs. If the maps under {} were made by another version, run \
+                 `node-redirect cleanup`",
                 pin_path.display()
             )
         })?;
@@ -97,6 +116,24 @@ impl Programs {
     pub fn object(&self) -> &Object {
         libbpf_rs::skel::Skel::object(&self.skel)
     }
+}
+
+/// A map that is pinned already keeps its size, whatever the configuration has become.
+fn check_size(pin: &Path, entries: u32, key: &str) -> Result<()> {
+    if !pin.exists() {
+        return Ok(());
+    }
+    let map = MapHandle::from_pinned_path(pin)
+        .with_context(|| format!("cannot open the map {}", pin.display()))?;
+    ensure!(
+        map.max_entries() == entries,
+        "{key} is {entries}, and the map {} was made for {}: put {} there, or run `node-redirect cleanup` and start again (meanwhile \
+         pods leave as without policy)",
+        pin.display(),
+        map.max_entries(),
+        map.max_entries()
+    );
+    Ok(())
 }
 
 const BPF_FIB_LOOKUP_DIRECT: u32 = 1;

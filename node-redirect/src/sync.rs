@@ -1,140 +1,170 @@
 //! Brings the maps from one policy set to the next without a moment at which a packet sees neither, or half of each:
 //!
-//! 1. what the new set adds is written beside the old: policies, gateways, and destinations under set ids that nobody uses;
-//! 2. each pod's endpoint is flipped to its new set, in one write;
-//! 3. the generation is raised, so that remembered flows are decided anew;
-//! 4. when no program can be using the old set any more, what is stale goes.
+//! 1. what the wanted set adds is written beside what is there: policies, gateways, and destinations under set ids that nobody uses;
+//! 2. each pod's endpoint is flipped to its wanted set, in one write;
+//! 3. when no program can be using the set before any more, policies get what would have been wrong under it;
+//! 4. the generation is raised, so that remembered flows are decided anew;
+//! 5. what is stale goes.
 //!
-//! A set whose destinations are the same keeps its id, so a small change writes little.
+//! A set whose destinations are the same keeps its id, so a small change writes little. Where the two do not fit side by side,
+//! [`stages`](crate::stages) leads through sets that do.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use ipnet::IpNet;
 use tracing::{info, warn};
 
 use crate::abi;
 use crate::maps::Maps;
+use crate::room::Room;
+use crate::stages::Stages;
 use crate::tables::{Set, Tables};
 use crate::tcx::wait_for_running_programs;
 
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Plan {
+struct Plan {
     add_policies: Vec<(u32, abi::Policy)>,
     add_vteps: Vec<(IpAddr, u32)>,
     add_exempt: Vec<IpNet>,
     add_sets: Vec<(u32, Set)>,
+    patch_sets: Vec<(u32, Patch)>,
     flip: Vec<(IpAddr, u32)>,
     unselect: Vec<IpAddr>,
+    late_policies: Vec<(u32, abi::Policy)>,
+    late_vteps: Vec<(IpAddr, u32)>,
     drop_sets: Vec<(u32, Set)>,
     drop_policies: Vec<u32>,
     drop_vteps: Vec<IpAddr>,
     drop_exempt: Vec<IpNet>,
 }
 
-/// `wanted` numbers its sets as it likes; the result is `wanted` with the ids that the plan gives them.
-pub fn plan(current: &Tables, wanted: &Tables) -> (Plan, Tables) {
-    let wanted = with_kept_ids(current, wanted);
-    let plan = Plan {
-        add_policies: added(&current.policies, &wanted.policies),
-        add_vteps: added(&current.vteps, &wanted.vteps),
-        add_exempt: wanted.exempt.difference(&current.exempt).copied().collect(),
-        add_sets: added(&current.sets, &wanted.sets),
-        flip: added(&current.endpoints, &wanted.endpoints),
-        unselect: removed(&current.endpoints, &wanted.endpoints),
-        drop_sets: current
-            .sets
-            .iter()
-            .filter(|(id, _)| !wanted.sets.contains_key(id))
-            .map(|(id, set)| (*id, set.clone()))
-            .collect(),
-        drop_policies: removed(&current.policies, &wanted.policies),
-        drop_vteps: removed(&current.vteps, &wanted.vteps),
-        drop_exempt: current.exempt.difference(&wanted.exempt).copied().collect(),
-    };
-    (plan, wanted)
+/// A set that changes while pods use it. A packet looks one destination up, once; in this order the answer is always that of the set before or
+/// of the set wanted. Longest first, an entry is written when those inside it are there. Shortest first, one is removed when whatever
+/// it uncovers is wanted.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Patch {
+    write: Vec<(IpNet, u32)>,
+    remove: Vec<IpNet>,
 }
 
-fn with_kept_ids(current: &Tables, wanted: &Tables) -> Tables {
-    let known: BTreeMap<&Set, u32> = current.sets.iter().map(|(id, set)| (set, *id)).collect();
-    let mut fresh = (1..).filter(|id| !current.sets.contains_key(id));
-    let mut ids: BTreeMap<u32, u32> = BTreeMap::new();
-    let mut sets: BTreeMap<u32, Set> = BTreeMap::new();
-    let mut by_content: BTreeMap<&Set, u32> = BTreeMap::new();
-    for (id, set) in &wanted.sets {
-        let kept = by_content.get(set).or_else(|| known.get(set)).copied();
-        let new_id = kept.or_else(|| fresh.next()).unwrap_or(u32::MAX);
-        by_content.insert(set, new_id);
-        sets.insert(new_id, set.clone());
-        ids.insert(*id, new_id);
+/// From what the maps hold to what they shall hold, found to its end before anything is written.
+#[derive(Debug)]
+pub struct Way<'a> {
+    current: &'a Tables,
+    wanted: &'a Tables,
+    room: Room,
+}
+
+impl<'a> Way<'a> {
+    /// `wanted` numbers its sets as it likes. An error says why there is no way; the maps are as they were.
+    pub fn find(maps: &Maps, current: &'a Tables, wanted: &'a Tables) -> Result<Self> {
+        let room = Room::of(maps);
+        for stage in Stages::new(current, wanted, &room) {
+            stage?;
+        }
+        Ok(Self { current, wanted, room })
     }
-    let endpoints = wanted.endpoints.iter().filter_map(|(pod, id)| Some((*pod, *ids.get(id)?)));
-    Tables { endpoints: endpoints.collect(), sets, ..wanted.clone() }
+
+    /// The result is `wanted` with the set ids it has got. After an error, [`Tables::read`] tells what the maps hold.
+    pub fn go(self, maps: &Maps) -> Result<Tables> {
+        let mut reached = self.current.clone();
+        for stage in Stages::new(self.current, self.wanted, &self.room) {
+            let stage = stage?;
+            plan(&reached, &stage).apply(maps)?;
+            reached = stage;
+        }
+        Ok(reached)
+    }
 }
 
-fn added<K: Ord + Clone, V: PartialEq + Clone>(
+/// A set id that both have is the same set, perhaps with other destinations.
+fn plan(current: &Tables, next: &Tables) -> Plan {
+    let mut plan = Plan {
+        add_exempt: next.exempt.difference(&current.exempt).copied().collect(),
+        flip: changed(&current.endpoints, &next.endpoints),
+        unselect: removed(&current.endpoints, &next.endpoints),
+        drop_sets: only_in(&current.sets, &next.sets),
+        drop_policies: removed(&current.policies, &next.policies),
+        drop_vteps: removed(&current.vteps, &next.vteps),
+        drop_exempt: current.exempt.difference(&next.exempt).copied().collect(),
+        ..Plan::default()
+    };
+    for (id, set) in &next.sets {
+        match current.sets.get(id) {
+            None => plan.add_sets.push((*id, set.clone())),
+            Some(before) if before != set => plan.patch_sets.push((*id, patch(before, set))),
+            Some(_) => {}
+        }
+    }
+    for (id, policy) in changed(&current.policies, &next.policies) {
+        let early = current.policies.get(&id).map_or(policy, |before| before.between(&policy));
+        plan.add_policies.push((id, early));
+        if early != policy {
+            plan.late_policies.push((id, policy));
+        }
+    }
+    for (address, role) in changed(&current.vteps, &next.vteps) {
+        // What a gateway still sends back is delivered for as long as anything goes to it.
+        let was_gateway = current.vteps.get(&address) == Some(&abi::VTEP_GATEWAY);
+        let when = if was_gateway { &mut plan.late_vteps } else { &mut plan.add_vteps };
+        when.push((address, role));
+    }
+    plan
+}
+
+fn patch(before: &Set, wanted: &Set) -> Patch {
+    let mut write = changed(before, wanted);
+    write.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.prefix_len()));
+    let mut remove = removed(before, wanted);
+    remove.sort_by_key(IpNet::prefix_len);
+    Patch { write, remove }
+}
+
+/// Entries that are not there, or have another value.
+fn changed<K: Ord + Clone, V: PartialEq + Clone>(
     current: &BTreeMap<K, V>,
-    wanted: &BTreeMap<K, V>,
+    next: &BTreeMap<K, V>,
 ) -> Vec<(K, V)> {
-    let news = wanted.iter().filter(|(key, value)| current.get(key) != Some(value));
+    let news = next.iter().filter(|(key, value)| current.get(key) != Some(value));
     news.map(|(key, value)| (key.clone(), value.clone())).collect()
 }
 
-fn removed<K: Ord + Clone, V>(current: &BTreeMap<K, V>, wanted: &BTreeMap<K, V>) -> Vec<K> {
-    current.keys().filter(|key| !wanted.contains_key(key)).cloned().collect()
+fn only_in<K: Ord + Clone, V: Clone>(
+    current: &BTreeMap<K, V>,
+    next: &BTreeMap<K, V>,
+) -> Vec<(K, V)> {
+    let gone = current.iter().filter(|(key, _)| !next.contains_key(key));
+    gone.map(|(key, value)| (key.clone(), value.clone())).collect()
+}
+
+fn removed<K: Ord + Clone, V>(current: &BTreeMap<K, V>, next: &BTreeMap<K, V>) -> Vec<K> {
+    current.keys().filter(|key| !next.contains_key(key)).cloned().collect()
 }
 
 impl Plan {
-    pub fn is_empty(&self) -> bool {
+    fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
-    /// Refused before anything is written: old and new set must fit side by side.
-    fn check_room(&self, maps: &Maps, current: &Tables) -> Result<()> {
-        let [room4, room6] = maps.destinations.capacities();
-        let [exempt4, exempt6] = maps.exempt.capacities();
-        let sets = || current.sets.values().chain(self.add_sets.iter().map(|(_, set)| set));
-        let destinations = |v6: bool| sets().flat_map(BTreeMap::keys).filter(of_family(v6)).count();
-        let exempt =
-            |v6: bool| current.exempt.iter().chain(&self.add_exempt).filter(of_family(v6)).count();
-        for (what, entries, capacity) in [
-            ("IPv4 destinations", destinations(false), room4),
-            ("IPv6 destinations", destinations(true), room6),
-            (
-                "policies",
-                current.policies.len() + self.add_policies.len(),
-                maps.policies.capacity(),
-            ),
-            ("pods", current.endpoints.len() + self.flip.len(), maps.endpoints.capacity()),
-            ("exempt IPv4 prefixes", exempt(false), exempt4),
-            ("exempt IPv6 prefixes", exempt(true), exempt6),
-            ("tunnel addresses", current.vteps.len() + self.add_vteps.len(), maps.vteps.capacity()),
-        ] {
-            ensure!(
-                entries <= capacity,
-                "{entries} {what} (old and new together) do not fit in {capacity}"
-            );
-        }
-        Ok(())
-    }
-
-    pub fn apply(&self, maps: &Maps, current: &Tables) -> Result<()> {
+    fn apply(&self, maps: &Maps) -> Result<()> {
         if self.is_empty() {
             return Ok(());
         }
-        self.check_room(maps, current)?;
         self.write_beside(maps)?;
         self.flip(maps)?;
-        raise_generation(maps)?;
         wait_for_readers();
+        maps.policies.set_many(&self.late_policies)?;
+        maps.vteps.set_many(&keyed(&self.late_vteps, |role| role))?;
+        raise_generation(maps)?;
         self.drop_stale(maps)?;
         info!(
             policies = self.add_policies.len(),
             pods = self.flip.len(),
             unselected = self.unselect.len(),
-            sets = self.add_sets.len(),
+            sets = self.add_sets.len() + self.patch_sets.len(),
             "policy maps updated"
         );
         Ok(())
@@ -153,10 +183,19 @@ impl Plan {
         Ok(())
     }
 
+    /// A pod more may need the room of one less.
     fn flip(&self, maps: &Maps) -> Result<()> {
-        maps.endpoints.set_many(&keyed(&self.flip, |set_id| abi::Endpoint { set_id }))?;
         for pod in &self.unselect {
             maps.endpoints.remove(&abi::address(*pod))?;
+        }
+        maps.endpoints.set_many(&keyed(&self.flip, |set_id| abi::Endpoint { set_id }))?;
+        for (id, patch) in &self.patch_sets {
+            let entries: Vec<_> =
+                patch.write.iter().map(|&(prefix, action)| (*id, prefix, action)).collect();
+            maps.destinations.set_many(&entries)?;
+            for &prefix in &patch.remove {
+                maps.destinations.remove(*id, prefix)?;
+            }
         }
         Ok(())
     }
@@ -178,10 +217,6 @@ impl Plan {
         }
         Ok(())
     }
-}
-
-fn of_family<'a>(v6: bool) -> impl Fn(&&'a IpNet) -> bool {
-    move |prefix| prefix.addr().is_ipv6() == v6
 }
 
 fn keyed<V: Copy, W>(entries: &[(IpAddr, V)], value: impl Fn(V) -> W) -> Vec<(abi::Address, W)> {
@@ -220,6 +255,7 @@ pub fn forget_stale_traffic(maps: &Maps, tables: &Tables) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::MapSizes;
 
     fn net(text: &str) -> IpNet {
         text.parse().unwrap()
@@ -234,11 +270,20 @@ mod tests {
         }
     }
 
+    fn next(current: &Tables, wanted: &Tables) -> (Plan, Tables) {
+        let room = Room::configured(&MapSizes::default());
+        let stages: Vec<Tables> =
+            Stages::new(current, wanted, &room).map(|stage| stage.unwrap()).collect();
+        assert!(stages.len() <= 1, "there is room for both");
+        let reached = stages.into_iter().next().unwrap_or_else(|| current.clone());
+        (plan(current, &reached), reached)
+    }
+
     #[test]
     fn the_same_set_under_another_number_changes_nothing() {
         let current = tables(&[(1, 7)], &[(7, &[("0.0.0.0/0", 5)])]);
         let wanted = tables(&[(1, 1)], &[(1, &[("0.0.0.0/0", 5)])]);
-        let (plan, result) = plan(&current, &wanted);
+        let (plan, result) = next(&current, &wanted);
         assert!(plan.is_empty(), "{plan:?}");
         assert_eq!(result, current);
     }
@@ -249,7 +294,7 @@ mod tests {
             tables(&[(1, 1), (2, 2)], &[(1, &[("0.0.0.0/0", 5)]), (2, &[("8.0.0.0/8", 6)])]);
         let wanted =
             tables(&[(1, 1), (2, 2)], &[(1, &[("9.0.0.0/8", 5)]), (2, &[("8.0.0.0/8", 6)])]);
-        let (plan, result) = plan(&current, &wanted);
+        let (plan, result) = next(&current, &wanted);
         assert_eq!(plan.add_sets.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [3]);
         assert_eq!(plan.flip, [([10, 0, 0, 1].into(), 3)]);
         assert_eq!(plan.drop_sets.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [1]);
@@ -274,18 +319,18 @@ mod tests {
         };
         let mut current = Tables::default();
         for shift in 0..6 {
-            let (plan, next) = plan(&current, &sets(shift));
+            let (plan, reached) = next(&current, &sets(shift));
             for (id, _) in &plan.add_sets {
                 assert!(!current.endpoints.values().any(|used| used == id), "set {id} is in use");
             }
-            current = next;
+            current = reached;
         }
     }
 
     #[test]
     fn a_pod_that_no_policy_selects_any_more_is_removed() {
         let current = tables(&[(1, 1)], &[(1, &[("0.0.0.0/0", 5)])]);
-        let (plan, _) = plan(&current, &Tables::default());
+        let (plan, _) = next(&current, &Tables::default());
         assert_eq!(plan.unselect, [IpAddr::from([10, 0, 0, 1])]);
         assert_eq!(plan.drop_sets.len(), 1);
     }

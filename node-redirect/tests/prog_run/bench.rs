@@ -9,10 +9,11 @@ use crate::common::frame::Packet;
 use crate::common::sh;
 use libbpf_rs::ProgramInput;
 use node_redirect::abi::{self, Flow, FlowKey};
+use node_redirect::config::MapSizes;
 use node_redirect::counters::Reason;
 use node_redirect::maps::Maps;
 use node_redirect::program::{Programs, Role};
-use node_redirect::sync;
+use node_redirect::sync::Way;
 use node_redirect::tables::{Set, Tables};
 
 pub const POD: &str = "10.244.1.10";
@@ -135,16 +136,25 @@ pub fn tables() -> Tables {
     }
 }
 
+/// The maps are made by the first and shared by all.
+pub fn load(max_flows: u32, sizes: &MapSizes) -> Programs {
+    Programs::load_at(Path::new(PINS), VXLAN_PORT, max_flows, sizes).unwrap()
+}
+
 impl Bench {
     pub fn new() -> Self {
         Self::with_flow_table(4096)
     }
 
     pub fn with_flow_table(max_flows: u32) -> Self {
+        Self::with_sizes(max_flows, &MapSizes::default())
+    }
+
+    pub fn with_sizes(max_flows: u32, sizes: &MapSizes) -> Self {
         sh(&format!("ip link add egw mtu {TUNNEL_MTU} type vxlan external dstport {VXLAN_PORT}"));
         sh("ip link set egw up");
         std::fs::create_dir(PINS).unwrap();
-        let programs = Programs::load_at(Path::new(PINS), VXLAN_PORT, max_flows).unwrap();
+        let programs = load(max_flows, sizes);
         let maps = Maps::open(Path::new(PINS)).unwrap();
         let ifindex = sh("cat /sys/class/net/egw/ifindex").trim().parse().unwrap();
         let settings = abi::Settings { tunnel_ifindex: ifindex, ..abi::Settings::default() };
@@ -155,8 +165,7 @@ impl Bench {
     }
 
     pub fn apply(&mut self, wanted: &Tables) {
-        let (plan, next) = sync::plan(&self.tables, wanted);
-        plan.apply(&self.maps, &self.tables).unwrap();
+        let next = Way::find(&self.maps, &self.tables, wanted).unwrap().go(&self.maps).unwrap();
         assert_eq!(Tables::read(&self.maps).unwrap(), next, "the maps hold what was wanted");
         self.tables = next;
     }

@@ -9,6 +9,7 @@ mod common;
 mod bench;
 mod cost;
 mod flow_table;
+mod hammer;
 mod ipv6;
 mod policies;
 mod verdicts;
