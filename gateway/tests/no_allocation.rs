@@ -6,9 +6,13 @@ mod harness;
 
 use allocation_counter::measure;
 use gateway::{
-    datapath::memory_io::{MemoryIo, MemoryPacket},
-    nat::Tick,
+    datapath::{
+        memory_io::{MemoryIo, MemoryPacket},
+        request::{Foretold, NeighbourPage, Request, SessionFilter},
+    },
+    nat::{Judgement, Tick, Vtep, in2out::In2out, trace::Question},
     verdict::Side::{self, External, Tunnel},
+    wire::{Any, parse},
 };
 use harness::*;
 use std::{
@@ -322,4 +326,57 @@ fn a_neighbour_that_has_to_be_asked() {
     looped.io.receive(External, &NdSeen::of(&asked[0]).unwrap().answer(ROUTER_MAC));
     let (allocations, [_, external]) = looped.turn();
     assert_eq!((allocations, external.len()), (0, 16));
+}
+
+/// A worker's answers to the control side: each a bounded piece of work a turn, in memory of the asker's.
+#[test]
+fn questions_of_the_control_side() {
+    let mut looped = Loop::new(10_000);
+    let flows: Vec<_> =
+        (1..=500).map(|n| from_pod(&udp((POD, n), (REMOTE, 53), 64, b"?"))).collect();
+    looped.check("sessions", Tunnel, &flows);
+    /// Turns until the answer is there.
+    fn answered<T>(
+        looped: &mut Loop,
+        request: impl FnOnce(crossbeam_channel::Sender<T>) -> Request,
+    ) -> (usize, T) {
+        let (reply, answer) = crossbeam_channel::bounded(1);
+        looped.parts.requests.send(request(reply)).unwrap();
+        for turns in 1..10_000 {
+            let (allocations, _) = looped.turn();
+            assert_eq!(allocations, 0);
+            if let Ok(answer) = answer.try_recv() {
+                return (turns, answer);
+            }
+        }
+        panic!("no answer");
+    }
+    let page = Vec::with_capacity(1000);
+    let filter = SessionFilter::default();
+    let (turns, list) =
+        answered(&mut looped, |reply| Request::List { filter, from: 0, limit: 1000, page, reply });
+    assert_eq!((turns, list.sessions.len()), (4, 500), "128 slots a turn");
+
+    let packet = udp((POD, 9999), (REMOTE, 53), 64, b"?");
+    let ip = parse::ipv4(&packet, 0).unwrap();
+    let transport = parse::transport(&packet, &ip, ip.l4()).unwrap();
+    let input = In2out::new(&ip, &transport, POLICY, Vtep::from(NODE)).unwrap();
+    let question = Question { packet: Any::V4(input), to_lend: false };
+    let (turns, Foretold { fate, next_hop }) =
+        answered(&mut looped, |reply| Request::Trace { question, reply });
+    assert_eq!(fate.judgement, Judgement::Opens { egress_ip: EGRESS.into(), ends: None });
+    assert_eq!((turns, fate.l4_ports), (504, (500, 64_512)), "128 l4_ports a turn");
+    assert_eq!(next_hop.unwrap().mac().unwrap().0, ROUTER_MAC);
+
+    // 200 more neighbours: the address that a stranger's question comes from is noted.
+    for n in 20..220 {
+        let stranger = Ipv4Addr::new(203, 0, 113, n);
+        looped.io.receive(External, &request(stranger, ROUTER_MAC, EXTERNAL, EXTERNAL_MAC));
+        looped.turn();
+    }
+    let page = Vec::with_capacity(1000);
+    let (turns, NeighbourPage { neighbours, next }) =
+        answered(&mut looped, |reply| Request::Neighbours { from: 0, limit: 1000, page, reply });
+    assert_eq!((neighbours.len(), next), (204, None));
+    assert_eq!(turns, 4, "64 neighbours a turn");
 }
