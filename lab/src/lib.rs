@@ -8,8 +8,9 @@
 //! 4. [`oracle`]: the proof that nothing leaves with a wrong source
 //! 5. [`stack`]: all of it together, with the product's programs ([`config`])
 //! 6. [`traffic`]: flows from pods, judged by what the world saw
-//! 7. [`by_hand`]: a lab that stays, to play with
-//! 8. [`demo`]: the scenario that `./dev demo` shows; `tests/` are the same as assertions, and much more
+//! 7. [`storm`]: many reloads under many flows, every packet counted
+//! 8. [`by_hand`]: a lab that stays, to play with
+//! 9. [`demo`]: the scenario that `./dev demo` shows; `tests/` are the same as assertions, and much more
 
 pub mod by_hand;
 pub mod config;
@@ -27,6 +28,7 @@ pub mod probe;
 pub mod rack;
 pub mod site;
 pub mod stack;
+pub mod storm;
 pub mod topology;
 pub mod traffic;
 pub mod wait;

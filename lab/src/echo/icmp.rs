@@ -5,9 +5,11 @@ use std::os::fd::AsRawFd;
 
 use anyhow::{Context, Result};
 use etherparse::{Icmpv4Slice, Icmpv4Type, Icmpv6Slice, Icmpv6Type, IpSlice};
-use nix::sys::socket::{SockaddrStorage, recvfrom};
+use nix::sys::socket::sockopt::RcvBufForce;
+use nix::sys::socket::{SockaddrStorage, recvfrom, setsockopt};
 use socket2::{Domain, Protocol as Ip, Socket, Type};
 
+use super::ROOM;
 use super::seen::{Protocol, Seen, Sighting};
 use crate::marker::Marker;
 
@@ -21,6 +23,7 @@ pub(super) fn watch(own: IpAddr, seen: &Seen) -> Result<()> {
         IpAddr::V6(_) => (Domain::IPV6, Ip::ICMPV6),
     };
     let socket = Socket::new(domain, Type::RAW, Some(protocol)).context("raw socket")?;
+    setsockopt(&socket, RcvBufForce, &ROOM)?;
     socket.bind(&SocketAddr::new(own, 0).into())?;
     let mut buffer = vec![0; 65_536];
     loop {

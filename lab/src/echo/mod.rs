@@ -13,6 +13,8 @@ mod stream;
 use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context, Result};
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::RcvBufForce;
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::task::JoinSet;
 
@@ -20,6 +22,9 @@ use seen::Seen;
 
 pub const HTTP_PORT: u16 = 80;
 pub const ECHO_PORT: u16 = 7007;
+
+/// Of a socket, in bytes: on a busy machine the server may not run for a whole time slice, and what was lost here would look lost on the way.
+const ROOM: usize = 4 << 20;
 
 /// Serves on each of the addresses, by its own sockets: an answer must come from the address that was asked.
 pub fn run(addresses: &[IpAddr]) -> Result<()> {
@@ -35,6 +40,7 @@ async fn serve(addresses: &[IpAddr]) -> Result<()> {
         let http =
             TcpListener::bind((*address, HTTP_PORT)).await.with_context(|| what(HTTP_PORT))?;
         let udp = UdpSocket::bind((*address, ECHO_PORT)).await.with_context(|| what(ECHO_PORT))?;
+        setsockopt(&udp, RcvBufForce, &ROOM)?;
         let tcp =
             TcpListener::bind((*address, ECHO_PORT)).await.with_context(|| what(ECHO_PORT))?;
         servers.spawn(http::serve(http, seen.clone()));

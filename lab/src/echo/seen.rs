@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::{Deserialize, Serialize};
 
 /// The newest are kept.
-const LIMIT: usize = 100_000;
+pub const LIMIT: usize = 100_000;
 
 /// One request, datagram, connection or echo request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
