@@ -111,7 +111,7 @@ fn kill_at_random(rounds: u32) {
         let mut hasher = random.build_hasher();
         hasher.write_u32(round);
         let draw = hasher.finish();
-        if draw % 8 == 0 {
+        if draw.is_multiple_of(8) {
             // In the midst of its start: it only reads then.
             let mut child = setup.command(&setup.config).spawn().unwrap();
             thread::sleep(Duration::from_micros(draw >> 32 & 0x3_ffff));
