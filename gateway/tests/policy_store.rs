@@ -58,7 +58,7 @@ fn a_start_with_what_cannot_be_run_fails_and_keeps_nothing() {
     assert!(matches!(start("kind: ["), ApplyError::Load(LoadError::Syntax { .. })));
     assert!(matches!(start("kind: Pod"), ApplyError::Load(LoadError::Invalid(_))));
     let outside = documents().replace("203.0.113.17", "198.51.100.1");
-    assert!(matches!(start(&outside), ApplyError::NotHere(_)));
+    assert!(matches!(start(&outside), ApplyError::Load(LoadError::Invalid(_))));
     let unreadable = || Err(io::Error::from(io::ErrorKind::PermissionDenied));
     let error = store(state.path()).load_at_start(unreadable).unwrap_err();
     assert!(matches!(error, ApplyError::Store(_)), "{error}");

@@ -101,6 +101,10 @@ impl Errors {
         }
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.kept.is_empty()
+    }
+
     pub(crate) fn into_result(self) -> Result<(), LoadError> {
         let Errors { mut kept, left_out } = self;
         if left_out > 0 {

@@ -5,8 +5,9 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::document::{Egress, EgressNode, EgressPolicy, PolicySet};
-use crate::error::PolicyError;
+use crate::error::{LoadError, PolicyError, Warning};
 use crate::id::PolicyId;
+use crate::parse::{Draft, Source};
 
 /// What one gateway's configuration lets policies claim.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -47,6 +48,36 @@ pub struct GatewayNode {
     pub source_cidrs: Vec<IpNet>,
 }
 
+/// A set, and what one gateway takes from it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForGateway {
+    pub set: PolicySet,
+    pub warnings: Vec<Warning>,
+    pub compiled: GatewayPolicies,
+}
+
+/// Reads a set for the gateway of this name. What is wrong with the documents and what does not fit
+/// the gateway is told together.
+pub fn load_for_gateway(
+    sources: &[Source<'_>],
+    gateway: &str,
+    limits: &GatewayLimits,
+) -> Result<ForGateway, LoadError> {
+    let mut draft = Draft::read(sources)?;
+    // Without all documents it cannot be said which gateways there are.
+    let mut found = match draft.errors.is_empty() {
+        true => check_identity(&draft.set, gateway, limits),
+        false => Vec::new(),
+    };
+    found.extend(check_egress_ips(&draft.set, gateway, limits));
+    for error in found {
+        draft.errors.push(draft.claims.locate_error(error));
+    }
+    let (set, warnings) = draft.finish()?;
+    let compiled = take(&set, gateway);
+    Ok(ForGateway { set, warnings, compiled })
+}
+
 /// Compiles the set for the gateway of this name, or tells everything that does not fit it.
 pub fn compile_gateway(
     set: &PolicySet,
@@ -54,25 +85,33 @@ pub fn compile_gateway(
     limits: &GatewayLimits,
 ) -> Result<GatewayPolicies, Vec<PolicyError>> {
     let mut errors = check_identity(set, gateway, limits);
-    let mut policies = Vec::new();
-    for policy in &set.policies {
-        for (index, egress) in policy.spec.egress.iter().enumerate() {
-            if egress.gateway == gateway {
-                check_egress_ips(policy, index, egress, limits, &mut errors);
-                policies.push(GatewayPolicy {
-                    id: policy.policy_id(),
-                    name: policy.name().to_owned(),
-                    egress_ips: egress.egress_ips.clone(),
-                    draining_ips: egress.draining_ips.clone(),
-                });
-            }
-        }
-    }
-    if !errors.is_empty() {
-        return Err(errors);
-    }
+    errors.extend(check_egress_ips(set, gateway, limits));
+    if errors.is_empty() { Ok(take(set, gateway)) } else { Err(errors) }
+}
+
+fn take(set: &PolicySet, gateway: &str) -> GatewayPolicies {
+    let mut policies: Vec<GatewayPolicy> = parts(set, gateway)
+        .map(|(policy, _, egress)| GatewayPolicy {
+            id: policy.policy_id(),
+            name: policy.name().to_owned(),
+            egress_ips: egress.egress_ips.clone(),
+            draining_ips: egress.draining_ips.clone(),
+        })
+        .collect();
     policies.sort_by_key(|policy| policy.id);
-    Ok(GatewayPolicies { policies, nodes: set.nodes.iter().map(GatewayNode::from).collect() })
+    GatewayPolicies { policies, nodes: set.nodes.iter().map(GatewayNode::from).collect() }
+}
+
+/// The policies of this gateway, each with its entry for it and that entry's index.
+fn parts<'s>(
+    set: &'s PolicySet,
+    gateway: &str,
+) -> impl Iterator<Item = (&'s EgressPolicy, usize, &'s Egress)> {
+    set.policies.iter().flat_map(move |policy| {
+        let entries = policy.spec.egress.iter().enumerate();
+        let here = entries.filter(move |(_, egress)| egress.gateway == gateway);
+        here.map(move |(index, egress)| (policy, index, egress))
+    })
 }
 
 impl From<&EgressNode> for GatewayNode {
@@ -120,28 +159,21 @@ fn check_identity(set: &PolicySet, gateway: &str, limits: &GatewayLimits) -> Vec
     )
 }
 
-fn check_egress_ips(
-    policy: &EgressPolicy,
-    index: usize,
-    egress: &Egress,
-    limits: &GatewayLimits,
-    errors: &mut Vec<PolicyError>,
-) {
-    let lists = [("egressIPs", &egress.egress_ips), ("drainingIPs", &egress.draining_ips)];
-    for (field, addresses) in lists {
-        for (position, address) in addresses.iter().enumerate() {
-            if let Some((reason, hint)) = objection(*address, limits) {
-                let path = format!(".spec.egress[{index}].{field}[{position}]");
-                errors.push(PolicyError {
-                    file: None,
-                    document: policy.reference(),
-                    path,
-                    reason,
-                    hint,
-                });
+fn check_egress_ips(set: &PolicySet, gateway: &str, limits: &GatewayLimits) -> Vec<PolicyError> {
+    let mut errors = Vec::new();
+    for (policy, index, egress) in parts(set, gateway) {
+        let lists = [("egressIPs", &egress.egress_ips), ("drainingIPs", &egress.draining_ips)];
+        for (field, addresses) in lists {
+            for (position, address) in addresses.iter().enumerate() {
+                if let Some((reason, hint)) = objection(*address, limits) {
+                    let path = format!(".spec.egress[{index}].{field}[{position}]");
+                    let document = policy.reference();
+                    errors.push(PolicyError { file: None, document, path, reason, hint });
+                }
             }
         }
     }
+    errors
 }
 
 /// Why this gateway cannot send from the address, and what to do about it.

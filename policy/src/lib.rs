@@ -45,7 +45,10 @@ pub use document::{
     FailureMode, GatewaySpec, Metadata, NodeSpec, Object, PolicySet, PolicySpec, SourceCheck,
 };
 pub use error::{LoadError, PolicyError, SyntaxError, Warning};
-pub use gateway::{GatewayLimits, GatewayNode, GatewayPolicies, GatewayPolicy, compile_gateway};
+pub use gateway::{
+    ForGateway, GatewayLimits, GatewayNode, GatewayPolicies, GatewayPolicy, compile_gateway,
+    load_for_gateway,
+};
 pub use id::PolicyId;
 pub use node::{NodeGateway, NodePolicies, NodePolicy, SetId, compile_node};
 pub use parse::{Format, MAX_BYTES, Source, parse, parse_sources};

@@ -4,8 +4,9 @@ use std::slice;
 
 use crate::decode::Decoder;
 use crate::document::PolicySet;
-use crate::error::{LoadError, SyntaxError, Warning};
+use crate::error::{Errors, LoadError, SyntaxError, Warning};
 use crate::tree::{MAX_VALUES, Tree};
+use crate::validate::Claims;
 use crate::warnings::warnings;
 use crate::{json, yaml};
 
@@ -43,6 +44,41 @@ pub fn parse(text: &str, format: Format) -> Result<(PolicySet, Vec<Warning>), Lo
 /// A text without any document is refused, as an empty file is more often a mishap than a wish:
 /// to have no policies write the empty list `[]`.
 pub fn parse_sources(sources: &[Source<'_>]) -> Result<(PolicySet, Vec<Warning>), LoadError> {
+    Draft::read(sources)?.finish()
+}
+
+/// What was read of a set, valid or not.
+#[derive(Debug)]
+pub(crate) struct Draft {
+    /// Documents with errors are left out.
+    pub(crate) set: PolicySet,
+    pub(crate) claims: Claims,
+    pub(crate) errors: Errors,
+}
+
+impl Draft {
+    pub(crate) fn read(sources: &[Source<'_>]) -> Result<Draft, LoadError> {
+        let texts = trees(sources)?;
+        let mut decoder = Decoder::default();
+        let documents = || texts.iter().flat_map(|(file, roots)| numbered(*file, roots));
+        documents().for_each(|(.., document)| decoder.announce(document));
+        documents().for_each(|(file, number, document)| decoder.decode(file, number, document));
+        let Decoder { set, claims, mut errors, .. } = decoder;
+        claims.check(&mut errors);
+        Ok(Draft { set, claims, errors })
+    }
+
+    /// The set with its warnings, if there is no error.
+    pub(crate) fn finish(self) -> Result<(PolicySet, Vec<Warning>), LoadError> {
+        let Draft { set, claims, errors } = self;
+        errors.into_result()?;
+        let warnings = warnings(&set).into_iter().map(|warning| claims.locate(warning)).collect();
+        Ok((set, warnings))
+    }
+}
+
+/// The trees of each text, with the name of its file.
+fn trees<'t>(sources: &[Source<'t>]) -> Result<Vec<(Option<&'t str>, Vec<Tree<'t>>)>, LoadError> {
     let mut bytes = 0;
     let (mut texts, mut errors) = (Vec::new(), Vec::new());
     for source in sources {
@@ -66,16 +102,7 @@ pub fn parse_sources(sources: &[Source<'_>]) -> Result<(PolicySet, Vec<Warning>)
     if !errors.is_empty() {
         return Err(LoadError::Syntax(errors));
     }
-
-    let mut decoder = Decoder::default();
-    let documents = || texts.iter().flat_map(|(file, roots)| numbered(*file, roots));
-    documents().for_each(|(.., document)| decoder.announce(document));
-    documents().for_each(|(file, number, document)| decoder.decode(file, number, document));
-    let Decoder { set, claims, mut errors, .. } = decoder;
-    claims.check(&mut errors);
-    errors.into_result()?;
-    let warnings = warnings(&set).into_iter().map(|warning| claims.locate(warning)).collect();
-    Ok((set, warnings))
+    Ok(texts)
 }
 
 /// The documents of one text, counted from 1.

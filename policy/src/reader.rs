@@ -146,7 +146,8 @@ impl<'v> Value<'v> {
 impl<'v> Fields<'v> {
     pub(crate) fn refuse_unknown(&self, known: &[&str], report: &mut Report<'_>) {
         for (key, _) in self.map.iter().filter(|(key, _)| !known.contains(&&**key)) {
-            let similar = known.iter().find(|known| known.eq_ignore_ascii_case(key));
+            let near = known.iter().filter(|known| slips(known, key) <= 1.max(known.len() / 5));
+            let similar = near.min_by_key(|known| slips(known, key));
             let hint = match similar {
                 Some(similar) => format!("did you mean {similar}?"),
                 None => format!("known here: {}", known.join(", ")),
@@ -185,4 +186,10 @@ impl<'v> Fields<'v> {
     {
         Path::Key(self.path, key)
     }
+}
+
+/// How many slips of the fingers are between two words; the notation of a word is none.
+fn slips(known: &str, written: &str) -> usize {
+    let [known, written] = [known, written].map(|word| word.to_lowercase().replace(['_', '-'], ""));
+    strsim::damerau_levenshtein(&known, &written)
 }

@@ -86,6 +86,14 @@ impl Claims {
         }
     }
 
+    /// As [`Claims::locate`], of an error.
+    pub(crate) fn locate_error(&self, error: PolicyError) -> PolicyError {
+        let PolicyError { file, document, path, reason, hint } = error;
+        let located = self.locate(Warning { file, document, path, reason, hint });
+        let Warning { file, document, path, reason, hint } = located;
+        PolicyError { file, document, path, reason, hint }
+    }
+
     /// A warning about a document of the set, told of the document that was written.
     pub(crate) fn locate(&self, mut warning: Warning) -> Warning {
         let Some(origin) = self.documents.get(&warning.document) else { return warning };

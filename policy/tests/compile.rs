@@ -8,7 +8,10 @@ use std::net::IpAddr;
 
 use common::*;
 use ipnet::IpNet;
-use policy::{Action, FailureMode, GatewayLimits, PolicyId, compile_gateway, compile_node};
+use policy::{
+    Action, FailureMode, Format, GatewayLimits, LoadError, PolicyId, Source, compile_gateway,
+    compile_node, load_for_gateway,
+};
 
 const GATEWAY_B: &str = "\
 apiVersion: egress-gateway.io/v1alpha1
@@ -161,6 +164,39 @@ fn a_gateway_refuses_what_it_cannot_send_from() {
         "EgressPolicy/p.spec.egress[0].drainingIPs[0]: 203.0.113.32 is outside the gateway's egress_prefixes",
     ];
     assert_eq!(said, expected.map(|text| (text.to_owned(), false)));
+}
+
+/// Mistakes in the documents do not hide those that only a gateway sees.
+#[test]
+fn what_does_not_fit_the_gateway_is_told_with_all_other_mistakes() {
+    let text = [
+        GATEWAY,
+        &policy_with("payments", &SPEC.replace("203.0.113.16", "198.51.100.1")),
+        &policy_with("other", &format!("{SPEC}priorty: 5")),
+    ]
+    .join("---\n");
+    let load = |text: &str| {
+        let source = Source { file: Some("set.yaml"), text, format: Format::Yaml };
+        match load_for_gateway(&[source], "gw-a", &limits()) {
+            Err(LoadError::Invalid(errors)) => {
+                errors.iter().map(ToString::to_string).collect::<Vec<_>>()
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    let told = load(&text);
+    assert_eq!(told.len(), 2, "{told:#?}");
+    let unknown =
+        "set.yaml: EgressPolicy/other: .spec.priorty: unknown field (did you mean priority?)";
+    assert_eq!(told[0], unknown);
+    let outside =
+        "set.yaml: EgressPolicy/payments: .spec.egress[0].egressIPs[0]: 198.51.100.1 is outside";
+    assert!(told[1].starts_with(outside), "{told:#?}");
+    // Which gateways there are is only said where all documents could be read.
+    let elsewhere = text.replace("gw-a", "gw-b");
+    assert_eq!(load(&elsewhere), [unknown]);
+    let told = load(&elsewhere.replace("priorty", "priority"));
+    assert!(told[0].contains("this gateway has no EgressGateway document"), "{told:#?}");
 }
 
 #[test]

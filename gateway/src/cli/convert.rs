@@ -1,14 +1,9 @@
 //! `policy convert`: what files say, in this gateway's own documents. It asks no gateway.
 
-use super::{
-    Failure, Result, note,
-    policy::{DocumentForm, read},
-    print,
-    run::{mistakes, refused},
-};
+use super::{Failure, Result, files::Files, note, policy::DocumentForm, print};
 use clap::Args;
-use policy::{LoadError, PolicySet, Source, Warning, parse_sources};
-use std::path::{Path, PathBuf};
+use policy::parse_sources;
+use std::path::PathBuf;
 
 #[derive(Debug, Args)]
 pub(super) struct ConvertArgs {
@@ -22,7 +17,8 @@ pub(super) struct ConvertArgs {
 }
 
 pub(super) fn run(args: &ConvertArgs) -> Result<()> {
-    let (set, warnings) = load(&args.files)?;
+    let files = Files::read(&args.files)?;
+    let (set, warnings) = parse_sources(&files.sources()).map_err(|error| files.refused(error))?;
     for warning in warnings {
         note(&format!("warning: {warning}"));
     }
@@ -33,33 +29,5 @@ pub(super) fn run(args: &ConvertArgs) -> Result<()> {
                 .map_err(|error| Failure::Failed(format!("cannot write JSON: {error}")))?;
             print(&format!("{documents:#}\n"))
         }
-    }
-}
-
-fn load(files: &[PathBuf]) -> Result<(PolicySet, Vec<Warning>)> {
-    let texts = files.iter().map(|file| {
-        let (text, format) = read(file)?;
-        Ok((file.display().to_string(), text, format))
-    });
-    let texts = texts.collect::<Result<Vec<_>>>()?;
-    let sources =
-        texts.iter().map(|(file, text, format)| Source { file: Some(file), text, format: *format });
-    parse_sources(&sources.collect::<Vec<_>>()).map_err(|error| told(files, error))
-}
-
-/// The heading names one file, and of several each line its own.
-fn told(files: &[PathBuf], error: LoadError) -> Failure {
-    match (files, error) {
-        ([file], LoadError::Invalid(mut errors)) => {
-            errors.iter_mut().for_each(|error| error.file = None);
-            refused(file, &LoadError::Invalid(errors))
-        }
-        (_, LoadError::Invalid(errors)) => {
-            let names: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
-            let lines = errors.iter().map(ToString::to_string);
-            let heading = format!("the set of {}", names.join(", "));
-            Failure::BadInput(mistakes(Path::new(&heading), lines))
-        }
-        (_, error @ LoadError::Syntax(_)) => Failure::BadInput(error.to_string()),
     }
 }

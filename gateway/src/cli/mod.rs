@@ -4,6 +4,7 @@
 mod client;
 mod convert;
 mod diff;
+mod files;
 mod fold;
 mod generate;
 mod history;

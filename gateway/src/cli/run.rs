@@ -1,6 +1,6 @@
 //! `run` and `check`: from files to a gateway, or to the list of what is wrong with them.
 
-use super::{Failure, Result, note, print};
+use super::{Failure, Result, files::Files, note, print};
 use clap::Args;
 use gateway::config::{Config, Problem};
 use policy::{Format, LoadError, PolicyError};
@@ -29,9 +29,9 @@ pub(super) struct CheckArgs {
     /// Configuration file
     #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
     config: PathBuf,
-    /// Policy documents for this gateway (.json: JSON, else YAML)
+    /// Policy documents for this gateway (.json: JSON, else YAML); several files are one set
     #[arg(long, value_name = "FILE")]
-    policy: Option<PathBuf>,
+    policy: Vec<PathBuf>,
 }
 
 pub(super) fn run(args: &RunArgs) -> Result<()> {
@@ -49,7 +49,7 @@ fn forward(config: Config) -> Result<()> {
     gateway::run::run(config).map_err(|error| {
         let message = format!("{error:#}");
         match error.downcast_ref::<ApplyError>() {
-            Some(ApplyError::Load(_) | ApplyError::NotHere(_)) => Failure::BadInput(message),
+            Some(ApplyError::Load(_)) => Failure::BadInput(message),
             Some(
                 ApplyError::Outdated { .. }
                 | ApplyError::Store(_)
@@ -93,9 +93,9 @@ pub(super) fn check(args: &CheckArgs) -> Result<()> {
         }
         print(&format!("{}: ok, for gateway {}\n", args.config.display(), config.name))?;
     }
-    let policies = match &args.policy {
-        Some(file) => check_policies(file, config.as_ref().ok().map(|(config, _)| config)),
-        None => Ok(()),
+    let policies = match args.policy.as_slice() {
+        [] => Ok(()),
+        files => check_policies(files, config.as_ref().ok().map(|(config, _)| config)),
     };
     match (config, policies) {
         (Ok(_), Ok(())) => Ok(()),
@@ -110,22 +110,27 @@ pub(super) fn check(args: &CheckArgs) -> Result<()> {
 }
 
 /// Without a configuration the documents are judged by themselves.
-fn check_policies(file: &Path, config: Option<&Config>) -> Result<()> {
-    let text = read_file(file)?;
-    let (set, warnings) =
-        policy::parse(&text, format_of(file)).map_err(|error| refused(file, &error))?;
-    for warning in &warnings {
-        note(&format!("warning: {}: {warning}", file.display()));
+fn check_policies(paths: &[PathBuf], config: Option<&Config>) -> Result<()> {
+    let files = Files::read(paths)?;
+    let sources = files.sources();
+    let (set, warnings, here) = match config {
+        Some(config) => policy::load_for_gateway(&sources, &config.name, &config.policy_limits())
+            .map(|loaded| {
+                let here = loaded.compiled.policies.len();
+                let here = format!(", {here} of them for gateway {}", config.name);
+                (loaded.set, loaded.warnings, here)
+            }),
+        None => {
+            policy::parse_sources(&sources).map(|(set, warnings)| (set, warnings, String::new()))
+        }
     }
-    let mut here = String::new();
-    if let Some(config) = config {
-        let compiled = policy::compile_gateway(&set, &config.name, &config.policy_limits())
-            .map_err(|errors| Failure::BadInput(list(file, &errors)))?;
-        here = format!(", {} of them for gateway {}", compiled.policies.len(), config.name);
+    .map_err(|error| files.refused(error))?;
+    for warning in &warnings {
+        note(&format!("warning: {warning}"));
     }
     print(&format!(
         "{}: ok, {} policies{here}; {} gateways, {} nodes, {} endpoints\n",
-        file.display(),
+        files.names(),
         set.policies.len(),
         set.gateways.len(),
         set.nodes.len(),

@@ -16,8 +16,8 @@ use crate::{
 };
 use arc_swap::ArcSwap;
 use policy::{
-    EgressPolicy, Format, GatewayLimits, GatewayPolicies, LoadError, PolicyError, PolicySet,
-    Warning, compile_gateway,
+    EgressPolicy, ForGateway, Format, GatewayLimits, GatewayPolicies, LoadError, PolicySet, Source,
+    Warning,
 };
 use std::{
     collections::{BTreeMap, HashMap},
@@ -78,9 +78,6 @@ pub struct Applied {
 pub enum ApplyError {
     #[error(transparent)]
     Load(#[from] LoadError),
-    /// The set is sound, and this gateway cannot run it.
-    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
-    NotHere(Vec<PolicyError>),
     /// Another set was accepted since the one that the caller has seen.
     #[error("the policies are at generation {current}, not {expected}: read them again")]
     Outdated { current: u64, expected: u64 },
@@ -150,7 +147,7 @@ impl PolicyStore {
         match writer.kept.open()? {
             Opened::Empty => {}
             Opened::Set { generation, text, format } => {
-                let (set, warnings, compiled) = self.check(&text, format)?;
+                let ForGateway { set, warnings, compiled } = self.check(&text, format)?;
                 let new = Arc::new(self.table(generation, &compiled));
                 let (added, ..) = difference(&self.gateway, &PolicySet::default(), &set);
                 self.publish(&mut writer, generation, set, new);
@@ -180,7 +177,7 @@ impl PolicyStore {
         options: ApplyOptions,
         workers: &[WorkerHandle],
     ) -> Result<Applied, ApplyError> {
-        let (set, warnings, compiled) = self.check(text, format)?;
+        let ForGateway { set, warnings, compiled } = self.check(text, format)?;
         let mut writer = self.lock();
         let accepted = self.accepted();
         if let Some(expected) = options.expected
@@ -219,15 +216,9 @@ impl PolicyStore {
     }
 
     /// Text → a set that this gateway can run.
-    fn check(
-        &self,
-        text: &str,
-        format: Format,
-    ) -> Result<(PolicySet, Vec<Warning>, GatewayPolicies), ApplyError> {
-        let (set, warnings) = policy::parse(text, format)?;
-        let compiled =
-            compile_gateway(&set, &self.gateway, &self.limits).map_err(ApplyError::NotHere)?;
-        Ok((set, warnings, compiled))
+    fn check(&self, text: &str, format: Format) -> Result<ForGateway, LoadError> {
+        let source = Source { file: None, text, format };
+        policy::load_for_gateway(&[source], &self.gateway, &self.limits)
     }
 
     /// The form that the data path asks.

@@ -33,9 +33,7 @@ impl From<ApplyError> for ApiError {
                     None => error,
                 }
             }
-            ApplyError::Load(LoadError::Invalid(errors)) | ApplyError::NotHere(errors) => {
-                invalid(&errors)
-            }
+            ApplyError::Load(LoadError::Invalid(errors)) => invalid(&errors),
             ApplyError::Outdated { current, .. } => {
                 Self::new(StatusCode::PRECONDITION_FAILED, message).with("generation", current)
             }

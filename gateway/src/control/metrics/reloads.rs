@@ -53,9 +53,7 @@ impl Reloads {
     pub(super) fn reloaded(&self, result: &Result<Applied, ApplyError>, duration: Duration) {
         let label = match result {
             Ok(_) => "applied",
-            Err(ApplyError::Load(_) | ApplyError::NotHere(_) | ApplyError::Outdated { .. }) => {
-                "refused"
-            }
+            Err(ApplyError::Load(_) | ApplyError::Outdated { .. }) => "refused",
             Err(ApplyError::Store(_) | ApplyError::Unacknowledged { .. }) => "failed",
         };
         self.results.with_label_values(&[label]).inc();
