@@ -5,8 +5,10 @@
 mod common;
 
 mod agent;
+mod check;
 mod datapath;
 mod dual;
+mod reload;
 mod start;
 mod view;
 
