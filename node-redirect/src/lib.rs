@@ -30,6 +30,7 @@ pub mod config;
 mod config_file;
 pub mod counters;
 pub mod flows;
+mod fold;
 pub mod generate;
 pub mod host;
 pub mod list;
