@@ -14,18 +14,20 @@ use tracing::{error, info, warn};
 use crate::abi;
 use crate::api;
 use crate::attach::{self, Attacher, Hook};
+use crate::check::BadInput;
 use crate::cleanup;
 use crate::config::Config;
 use crate::flows;
 use crate::host::{Address, Host, Interface, Netlink};
 use crate::maps::Maps;
-use crate::policy_files::{self, Watch};
+use crate::policy_files;
 use crate::preflight;
 use crate::program::{Programs, Role};
 use crate::state::{Shared, Status, names};
 use crate::sync::{self, Way};
 use crate::tables::{self, Tables};
 use crate::vxlan;
+use crate::watch::Watch;
 
 /// Ageing of flows, and a look whether everything is still attached.
 const UPKEEP: Duration = Duration::from_secs(5);
@@ -85,10 +87,10 @@ impl Agent {
         let watch = Watch::start(&config.policy_files)?;
         let (policies, policy_error) = match policy_files::read(&config.policy_files) {
             Ok(set) => {
-                tables::warn_of_other_underlay(&set, config.vtep);
+                warn_of(&set, &config);
                 (Some(set), None)
             }
-            Err(error) if is_first => return Err(error),
+            Err(error) if is_first => return Err(BadInput(format!("{error:#}")).into()),
             Err(error) => {
                 error!("{error:#}; the set that the maps hold stays in force");
                 (None, Some(format!("{error:#}")))
@@ -176,11 +178,14 @@ impl Agent {
 
     /// False when the files say what is in force already.
     async fn try_reload(&mut self) -> Result<bool> {
+        if let Err(error) = self.watch.renew(&self.config.policy_files) {
+            warn!("{error:#}; SIGHUP makes the files be read");
+        }
         let set = policy_files::read(&self.config.policy_files)?;
         if self.policies.as_ref() == Some(&set) && !self.must_retry {
             return Ok(false);
         }
-        tables::warn_of_other_underlay(&set, self.config.vtep);
+        warn_of(&set, &self.config);
         let host = Host::read(&self.netlink.handle).await?;
         let before = self.policies.replace(set);
         if let Err(error) = self.sync_tables(&host) {
@@ -357,5 +362,11 @@ impl Agent {
             let patterns: Vec<&str> = self.config.interfaces.iter().map(|p| p.as_str()).collect();
             warn!(?patterns, "no interface matches attach.interfaces; waiting for one to come");
         }
+    }
+}
+
+fn warn_of(set: &PolicySet, config: &Config) {
+    for warning in tables::warnings(set, config) {
+        warn!("{warning}");
     }
 }

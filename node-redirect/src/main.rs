@@ -1,16 +1,18 @@
 //! The command `node-redirect`. See the library for how it works.
 
 use std::io::{IsTerminal, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Parser;
+use node_redirect::check::{self, BadInput};
 use node_redirect::cli::{Cli, Command, ConfigFile, Output, Print, TraceArgs};
 use node_redirect::config::{Config, ConfigError};
 use node_redirect::maps::Maps;
 use node_redirect::state::{Names, names};
 use node_redirect::{
-    agent, cleanup, list, policy_files, preflight, program, status, tables, trace,
+    agent, cleanup, generate, list, policy_files, preflight, program, status, trace,
 };
 use serde::Serialize;
 use tracing_subscriber::EnvFilter;
@@ -32,7 +34,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "error: {error:#}");
-            let is_bad_use = error.downcast_ref::<ConfigError>().is_some();
+            let is_bad_use = error.is::<ConfigError>() || error.is::<BadInput>();
             ExitCode::from(if is_bad_use { BAD_USE } else { FAILED })
         }
     }
@@ -42,7 +44,7 @@ fn run(command: Command) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match command {
         Command::Run(file) => runtime.block_on(agent::run(load(&file)?)),
-        Command::Check(file) => check(&load(&file)?),
+        Command::Check(file) => check(&runtime.block_on(check::check(&load(&file)?))?),
         Command::Cleanup(file) => runtime.block_on(cleanup::run(&load(&file)?)),
         Command::List(print) => show_list(&print),
         Command::Trace(args) => show_trace(&args),
@@ -51,6 +53,8 @@ fn run(command: Command) -> Result<()> {
             let report = runtime.block_on(status::report(&load(&print.config)?))?;
             show(print.output, &report, || status::as_text(&report))
         }
+        Command::Completions { shell } => print(&generate::completions(shell)),
+        Command::Man { folder } => write_man(folder.as_deref()),
     }
 }
 
@@ -58,22 +62,18 @@ fn load(file: &ConfigFile) -> Result<Config> {
     Ok(Config::load(&file.config)?)
 }
 
-fn check(config: &Config) -> Result<()> {
-    let set = policy_files::read(&config.policy_files)?;
-    let compiled = policy::compile_node(&set, &config.node_name);
-    tables::warn_of_other_underlay(&set, config.vtep);
-    for warning in &compiled.shadowed {
-        tracing::warn!("{}{}: {}", warning.document, warning.path, warning.reason);
+fn check(report: &check::Report) -> Result<()> {
+    for warning in &report.warnings {
+        let _ = writeln!(std::io::stderr(), "warning: {warning}");
     }
-    let summary = format!(
-        "{}: {} policies, {} gateways; {} pod addresses of {} are under policy\n",
-        "ok",
-        set.policies.len(),
-        set.gateways.len(),
-        compiled.endpoints.len(),
-        config.node_name
-    );
-    print(&summary)
+    print(&report.summary)
+}
+
+fn write_man(folder: Option<&Path>) -> Result<()> {
+    match folder {
+        Some(folder) => generate::write_man_pages(folder),
+        None => print(&generate::man_page()?),
+    }
 }
 
 fn show_list(args: &Print) -> Result<()> {
@@ -87,7 +87,7 @@ fn show_list(args: &Print) -> Result<()> {
 }
 
 fn show_trace(args: &TraceArgs) -> Result<()> {
-    let packet = args.packet().map_err(anyhow::Error::msg)?;
+    let packet = args.packet().map_err(BadInput)?;
     preflight::check_capabilities()?;
     let config = load(&args.print.config)?;
     let maps = Maps::open(&config.pin_path)?;

@@ -154,7 +154,10 @@ impl Maps {
 
     pub fn open(pin_path: &Path) -> Result<Self> {
         if !Self::exist(pin_path) {
-            bail!("no maps under {}: has `node-redirect run` been started?", pin_path.display());
+            bail!(
+                "no maps under {} (bpf.pin_path): start `node-redirect run` first",
+                pin_path.display()
+            );
         }
         let maps = Self {
             settings: Table::open(pin_path, "settings")?,

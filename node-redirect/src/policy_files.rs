@@ -1,11 +1,9 @@
-//! The policy documents' files: read as one set, watched for changes.
+//! The policy documents' files, read as one set.
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
-use notify::{RecursiveMode, Watcher};
+use anyhow::{Context, Result};
 use policy::{Format, PolicySet, Source};
-use tokio::sync::mpsc;
 use tracing::warn;
 
 /// All files together, since documents in one may name those in another.
@@ -32,41 +30,6 @@ fn format(file: &Path) -> Format {
     match file.extension() {
         Some(extension) if extension.eq_ignore_ascii_case("json") => Format::Json,
         _ => Format::Yaml,
-    }
-}
-
-/// Folders are watched, not files: editors and Kubernetes replace a file by renaming another over it.
-#[derive(Debug)]
-pub struct Watch {
-    changes: mpsc::Receiver<()>,
-    _watcher: notify::RecommendedWatcher,
-}
-
-impl Watch {
-    pub fn start(files: &[PathBuf]) -> Result<Self> {
-        // One waiting notice is enough: it makes everything be read anew.
-        let (sender, changes) = mpsc::channel(1);
-        let mut watcher =
-            notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-                if !event.is_ok_and(|event| event.kind.is_access()) {
-                    let _ = sender.try_send(());
-                }
-            })?;
-        for file in files {
-            let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
-            let folder = folder.unwrap_or(Path::new("."));
-            if !folder.is_dir() {
-                bail!("{} is not a folder: cannot watch {}", folder.display(), file.display());
-            }
-            watcher
-                .watch(folder, RecursiveMode::NonRecursive)
-                .with_context(|| format!("cannot watch {}", folder.display()))?;
-        }
-        Ok(Self { changes, _watcher: watcher })
-    }
-
-    pub async fn changed(&mut self) -> Result<()> {
-        self.changes.recv().await.context("the file watcher ended")
     }
 }
 

@@ -8,6 +8,7 @@ use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{MapCore, MapHandle, Object, OpenObject, Program};
 
 use crate::config::{Config, MapSizes};
+use crate::preflight;
 
 /// Generated from `bpf/redirect.bpf.c` by the build.
 #[allow(
@@ -81,20 +82,13 @@ impl Programs {
         let fixed = open.maps.rodata_data.as_deref_mut().context("the object has no .rodata")?;
         fixed.vxlan_port = vxlan_port.to_be();
         fixed.fib_flags = fib_flags();
-        let maps = &mut open.maps;
-        for (map, entries, key) in [
-            (&mut maps.flows, max_flows, "flows.max_entries"),
-            (&mut maps.destinations, sizes.max_destinations, "bpf.max_destinations"),
-            (&mut maps.destinations6, sizes.max_destinations, "bpf.max_destinations"),
-            (&mut maps.policies, sizes.max_policies, "bpf.max_policies"),
-            (&mut maps.endpoints, sizes.max_pods, "bpf.max_pods"),
-            (&mut maps.exempt, sizes.max_exempt, "bpf.max_exempt"),
-            (&mut maps.exempt6, sizes.max_exempt, "bpf.max_exempt"),
-            (&mut maps.vteps, sizes.max_tunnel_addresses, "bpf.max_tunnel_addresses"),
-        ] {
-            map.set_max_entries(entries)?;
-            check_size(&pin_path.join(map.name()), entries, key)?;
+        let sizes = sizes_of(max_flows, sizes);
+        for mut map in open.open_object_mut().maps_mut() {
+            if let Some((_, entries, _)) = sizes.iter().find(|(name, ..)| map.name() == *name) {
+                map.set_max_entries(*entries)?;
+            }
         }
+        check_pinned(pin_path, &sizes)?;
         let skel = open.load().with_context(|| {
             format!(
                 "the kernel does not load the programs. If the maps under {} were made by another version, run \
@@ -118,22 +112,48 @@ impl Programs {
     }
 }
 
+/// A map, its entries, and the key of the configuration that says how many.
+type Size = (&'static str, u32, &'static str);
+
+fn sizes_of(max_flows: u32, sizes: &MapSizes) -> [Size; 8] {
+    [
+        ("flows", max_flows, "flows.max_entries"),
+        ("destinations", sizes.max_destinations, "bpf.max_destinations"),
+        ("destinations6", sizes.max_destinations, "bpf.max_destinations"),
+        ("policies", sizes.max_policies, "bpf.max_policies"),
+        ("endpoints", sizes.max_pods, "bpf.max_pods"),
+        ("exempt", sizes.max_exempt, "bpf.max_exempt"),
+        ("exempt6", sizes.max_exempt, "bpf.max_exempt"),
+        ("vteps", sizes.max_tunnel_addresses, "bpf.max_tunnel_addresses"),
+    ]
+}
+
 /// A map that is pinned already keeps its size, whatever the configuration has become.
-fn check_size(pin: &Path, entries: u32, key: &str) -> Result<()> {
-    if !pin.exists() {
+fn check_pinned(pin_path: &Path, sizes: &[Size]) -> Result<()> {
+    for (name, entries, key) in sizes {
+        let pin = pin_path.join(name);
+        if !pin.exists() {
+            continue;
+        }
+        let map = MapHandle::from_pinned_path(&pin)
+            .with_context(|| format!("cannot open the map {}", pin.display()))?;
+        let made_for = map.max_entries();
+        ensure!(
+            made_for == *entries,
+            "{key} is {entries}, and the map {} was made for {made_for}: put {made_for} there, or stop the agent, run `node-redirect \
+             cleanup` and start again (meanwhile pods leave as without policy)",
+            pin.display(),
+        );
+    }
+    Ok(())
+}
+
+/// Without the permission to look at maps there is nothing to say of them.
+pub fn check_sizes(config: &Config) -> Result<()> {
+    if preflight::check_capabilities().is_err() {
         return Ok(());
     }
-    let map = MapHandle::from_pinned_path(pin)
-        .with_context(|| format!("cannot open the map {}", pin.display()))?;
-    ensure!(
-        map.max_entries() == entries,
-        "{key} is {entries}, and the map {} was made for {}: put {} there, or run `node-redirect cleanup` and start again (meanwhile \
-         pods leave as without policy)",
-        pin.display(),
-        map.max_entries(),
-        map.max_entries()
-    );
-    Ok(())
+    check_pinned(&config.pin_path, &sizes_of(config.flows.max_entries, &config.map_sizes))
 }
 
 const BPF_FIB_LOOKUP_DIRECT: u32 = 1;

@@ -224,3 +224,108 @@ fn drop_unused_sets(tables: &mut Tables) {
 fn policies_in(tables: &Tables) -> BTreeSet<u32> {
     tables.sets.values().flat_map(BTreeMap::values).copied().collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::MapSizes;
+
+    fn set(prefixes: impl IntoIterator<Item = u8>, policy: u32) -> Set {
+        prefixes.into_iter().map(|n| (format!("{n}.0.0.0/8").parse().unwrap(), policy)).collect()
+    }
+
+    /// Pod n is under set n.
+    fn tables(sets: &[Set], policies: std::ops::Range<u32>) -> Tables {
+        let numbered = || (1..).zip(sets);
+        Tables {
+            endpoints: numbered().map(|(id, _)| ([10, 0, 0, id as u8].into(), id)).collect(),
+            sets: numbered().map(|(id, set)| (id, set.clone())).collect(),
+            policies: policies.map(|id| (id, abi::Policy::default())).collect(),
+            ..Tables::default()
+        }
+    }
+
+    fn room(max_destinations: u32, max_policies: u32) -> Room {
+        Room::configured(&MapSizes { max_destinations, max_policies, ..MapSizes::default() })
+    }
+
+    /// The stages, each of which fits with the one before it, or why there is no way.
+    fn way(current: &Tables, wanted: &Tables, room: &Room) -> Result<Vec<Tables>> {
+        let mut at = current.clone();
+        let mut stages = Vec::new();
+        for stage in Stages::new(current, wanted, room) {
+            let stage = stage?;
+            let mut destinations = BTreeSet::new();
+            for tables in [&at, &stage] {
+                for (id, set) in &tables.sets {
+                    destinations.extend(set.keys().map(|prefix| (*id, *prefix)));
+                }
+            }
+            assert!(destinations.len() <= room.destinations[0]);
+            let policies: BTreeSet<&u32> =
+                at.policies.keys().chain(stage.policies.keys()).collect();
+            assert!(policies.len() <= room.policies);
+            at = stage.clone();
+            stages.push(stage);
+        }
+        assert_eq!(with_kept_ids(&at, wanted), at, "the last is the one wanted");
+        Ok(stages)
+    }
+
+    #[test]
+    fn where_there_is_room_it_is_one_stage() {
+        let (current, wanted) = (tables(&[set(1..4, 5)], 5..6), tables(&[set(4..7, 5)], 5..6));
+        assert_eq!(way(&current, &wanted, &room(6, 1)).unwrap().len(), 1);
+        assert!(way(&wanted, &wanted, &room(3, 1)).unwrap().is_empty());
+    }
+
+    #[test]
+    fn sets_go_one_after_the_other() {
+        let current = tables(&[set(1..4, 5), set(11..14, 5), set(21..24, 5)], 5..6);
+        let wanted = tables(&[set(31..34, 5), set(41..44, 5), set(51..54, 5)], 5..6);
+        let stages = way(&current, &wanted, &room(12, 1)).unwrap();
+        assert_eq!(stages.len(), 3);
+        for stage in &stages {
+            assert_eq!(stage.endpoints.len(), 3, "no pod is without a set meanwhile");
+        }
+    }
+
+    #[test]
+    fn a_set_for_which_there_is_no_room_changes_in_place_if_at_all() {
+        let (current, wanted) = (tables(&[set(1..11, 5)], 5..6), tables(&[set(3..13, 5)], 5..6));
+        let stages = way(&current, &wanted, &room(12, 1)).unwrap();
+        assert_eq!(stages.len(), 1);
+        assert_eq!(stages[0].sets.keys().copied().collect::<Vec<_>>(), [1]);
+
+        let error = way(&current, &wanted, &room(11, 1)).unwrap_err().to_string();
+        assert!(error.contains("bpf.max_destinations") && error.contains("two steps"), "{error}");
+        let error = way(&current, &wanted, &room(9, 1)).unwrap_err().to_string();
+        assert!(error.contains("10 IPv4 destinations"), "{error}");
+    }
+
+    #[test]
+    fn pods_that_share_a_set_and_want_two_keep_it_until_there_is_room() {
+        let mut current = tables(&[set(1..11, 5), set(1..11, 5)], 5..6);
+        current.endpoints.values_mut().for_each(|id| *id = 1);
+        current.sets.remove(&2);
+        let wanted = tables(&[set(1..10, 5), set(2..5, 5)], 5..6);
+        let stages = way(&current, &wanted, &room(13, 1)).unwrap();
+        assert_eq!(stages.len(), 2);
+        assert!(
+            way(&current, &wanted, &room(12, 1)).is_err(),
+            "neither may change under the other"
+        );
+    }
+
+    #[test]
+    fn policies_of_no_pod_make_room_first() {
+        let (current, wanted) =
+            (tables(&[set(1..4, 5)], 1..9), tables(&[set(1..4, 105)], 100..107));
+        let stages = way(&current, &wanted, &room(100, 8)).unwrap();
+        assert_eq!(stages[0].policies.keys().copied().collect::<Vec<_>>(), [5], "what is in use");
+        assert_eq!(stages.len(), 2);
+        let wanted = tables(&[set(1..4, 105)], 100..108);
+        let error = way(&current, &wanted, &room(100, 8)).unwrap_err().to_string();
+        assert!(error.contains("bpf.max_policies"), "{error}");
+    }
+}

@@ -7,6 +7,7 @@ use crate::api;
 use crate::attach::{Attached, attached};
 use crate::config::Config;
 use crate::counters::{EVENTS, Reason, Verdict};
+use crate::fold;
 use crate::host::{Host, Netlink};
 use crate::maps::Maps;
 use crate::preflight;
@@ -154,7 +155,7 @@ fn agent_text(report: &Report) -> String {
     };
     let mut text = format!("agent        {}\n", if agent.ready { "ready" } else { "starting" });
     for problem in [&agent.policy_error, &agent.node_error].into_iter().flatten() {
-        text += &format!("problem      {problem}\n");
+        text += &fold::beside("problem      ", problem);
     }
     text
 }

@@ -3,10 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail};
 use ipnet::IpNet;
 use policy::{Action, FailureMode, NodePolicies, NodePolicy, PolicyMap, PolicySet};
-use tracing::warn;
 
 use crate::abi;
 use crate::config::Config;
@@ -85,16 +84,19 @@ impl Tables {
 }
 
 fn check_gateway_counts(compiled: &NodePolicies) -> Result<()> {
-    for policy in compiled.policies.values() {
-        let count = policy.gateways.len();
-        ensure!(
-            count <= abi::MAX_GATEWAYS,
-            "policy {} names {count} gateways; a node takes {} at most",
-            policy.name,
-            abi::MAX_GATEWAYS
-        );
-    }
-    Ok(())
+    let too_many =
+        compiled.policies.values().filter(|policy| policy.gateways.len() > abi::MAX_GATEWAYS);
+    let errors: Vec<String> = too_many
+        .map(|policy| {
+            format!(
+                "EgressPolicy/{}: .spec.egress: {} gateways; a node takes {} at most",
+                policy.name,
+                policy.gateways.len(),
+                abi::MAX_GATEWAYS
+            )
+        })
+        .collect();
+    if errors.is_empty() { Ok(()) } else { bail!("{}", errors.join("\n")) }
 }
 
 fn destinations(map: &PolicyMap) -> Set {
@@ -134,17 +136,42 @@ fn policy(policy: &NodePolicy, vtep: IpAddr) -> abi::Policy {
     value
 }
 
-/// Says which gateways this node cannot reach: what they alone would take, failureMode decides.
-pub fn warn_of_other_underlay(set: &PolicySet, vtep: IpAddr) {
+/// What is valid, and on this node perhaps not what was meant.
+pub fn warnings(set: &PolicySet, config: &Config) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let (name, vtep) = (&config.node_name, config.vtep);
+    match set.nodes.iter().find(|node| node.name() == name) {
+        Some(node) if node.spec.tunnel_address != vtep => warnings.push(format!(
+            "EgressNode/{name}: its tunnelAddress is {}, and node.vtep of this node is {vtep}: the gateways refuse what comes from there",
+            node.spec.tunnel_address
+        )),
+        Some(_) => {}
+        None => warnings.push(format!(
+            "node.name {name:?}: there is no EgressNode of this name, so the gateways refuse what this node sends. There is {}",
+            names_in(set)
+        )),
+    }
     for gateway in &set.gateways {
         let address = gateway.spec.tunnel_address;
         if !is_on_underlay(address, vtep) {
-            warn!(
+            warnings.push(format!(
                 "EgressGateway/{}: its tunnelAddress {address} and node.vtep {vtep} are of two address families; this node cannot \
                  send there and counts it as not healthy",
                 gateway.name()
-            );
+            ));
         }
+    }
+    warnings
+}
+
+fn names_in(set: &PolicySet) -> String {
+    /// Enough to see a slip of the pen.
+    const MOST: usize = 10;
+    let names: Vec<&str> = set.nodes.iter().map(|node| node.name()).collect();
+    match names.len() {
+        0 => "none at all".to_owned(),
+        count if count > MOST => format!("{} and {} more", names[..MOST].join(", "), count - MOST),
+        _ => names.join(", "),
     }
 }
 

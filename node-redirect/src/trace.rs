@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::abi::{self, FlowKey};
 use crate::counters::{Reason, Verdict};
+use crate::fold;
 use crate::maps::Maps;
 use crate::state::Names;
 use crate::tables::Tables;
@@ -217,8 +218,8 @@ pub fn as_text(trace: &Trace) -> String {
     let width = trace.steps.iter().map(|step| step.question.len()).max().unwrap_or(0);
     let mut text = String::new();
     for step in &trace.steps {
-        text += &format!("{:width$}   {}\n", step.question, step.answer);
+        text += &fold::beside(&format!("{:width$}   ", step.question), &step.answer);
     }
-    text += &format!("\n{}: {} ({})\n", trace.verdict.name(), trace.reason, trace.meaning);
-    text
+    let verdict = format!("{} ({})", trace.reason, trace.meaning);
+    text + "\n" + &fold::beside(&format!("{}: ", trace.verdict.name()), &verdict)
 }

@@ -87,7 +87,7 @@ pub fn follows_policy_files(hook: &str) {
     wait_until("the renamed file is in force", || {
         node_redirect_ok(&["list"]).contains("8.8.8.0/24")
     });
-    assert!(generation() > first);
+    wait_until("remembered flows are told", || generation() > first);
     assert!(!node_redirect_ok(&["list"]).contains("8.8.0.0/16"));
 
     let second = generation();
@@ -101,6 +101,7 @@ pub fn follows_policy_files(hook: &str) {
     fs::write(POLICY, DOCUMENTS.replace("10.244.1.10", "10.244.1.20")).unwrap();
     wait_until("the good file is in force", || node_redirect_ok(&["list"]).contains("10.244.1.20"));
     assert!(get("/metrics").unwrap().contains("node_redirect_policy_file_valid 1"));
+    wait_until("remembered flows are told", || generation() > second);
     let settled = generation();
     node.signal(Signal::HUP);
     node.signal(Signal::HUP);

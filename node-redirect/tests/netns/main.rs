@@ -6,8 +6,10 @@ mod common;
 
 mod agent;
 mod api;
+mod check;
 mod datapath;
 mod dual;
+mod reload;
 mod start;
 mod view;
 

@@ -36,9 +36,9 @@ fn a_bad_start_is_one_clear_error_and_leaves_nothing() {
 
         write_config("", "");
         fs::write(POLICY, DOCUMENTS.replace("gateway: gw-a", "gateway: nobody")).unwrap();
-        fails(1, "nobody");
+        fails(2, "nobody");
         fs::remove_file(POLICY).unwrap();
-        fails(1, "cannot read the policy file");
+        fails(2, "cannot read the policy file");
         fs::write(POLICY, DOCUMENTS).unwrap();
 
         sh("ip link add other type vxlan external dstport 4790");
