@@ -12,7 +12,7 @@ use crate::tree::Tree;
 use crate::warnings::warnings;
 
 /// A larger text is refused unread. 16 MiB hold some 50,000 endpoints.
-pub const MAX_BYTES: usize = 16 << 20;
+pub const MAX_BYTES: usize = 64 << 20;
 
 /// How documents are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
