@@ -77,8 +77,10 @@ impl Draft {
     }
 }
 
-/// The trees of each text, with the name of its file.
-fn trees<'t>(sources: &[Source<'t>]) -> Result<Vec<(Option<&'t str>, Vec<Tree<'t>>)>, LoadError> {
+/// The trees of one text, with the name of its file.
+type FileTrees<'t> = (Option<&'t str>, Vec<Tree<'t>>);
+
+fn trees<'t>(sources: &[Source<'t>]) -> Result<Vec<FileTrees<'t>>, LoadError> {
     let mut bytes = 0;
     let (mut texts, mut errors) = (Vec::new(), Vec::new());
     for source in sources {

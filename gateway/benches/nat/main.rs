@@ -10,6 +10,7 @@ mod burst;
 mod cycles;
 mod listing;
 mod parts;
+mod reload;
 mod report;
 mod suite;
 mod workers;
@@ -56,6 +57,11 @@ fn main() {
         let flows = arguments.flows.iter().filter(|flows| (100_000..=1_000_000).contains(*flows));
         lists = flows.map(|flows| listing::sessions(*flows)).collect();
     }
+    let mut reloads = None;
+    if suite.wants(&["reload"]) {
+        let flows = arguments.flows.iter().filter(|flows| **flows <= 1_000_000).max();
+        reloads = flows.map(|flows| reload::under_load(*flows));
+    }
     #[cfg(feature = "dpdk")]
     if suite.wants(&["lookup_rte_hash"]) {
         let options = gateway::dpdk::EalOptions {
@@ -71,10 +77,12 @@ fn main() {
     println!("\n{table}");
     pairs.iter().for_each(|figures| print!("{}", figures.text()));
     lists.iter().for_each(|figures| print!("\n{}", figures.text()));
+    reloads.iter().for_each(|figures| print!("{}", figures.text()));
     if let Some(file) = arguments.json {
         let mut rows = report::json(&suite.rows);
         rows.extend(pairs.iter().map(workers::Figures::json));
         rows.extend(lists.iter().map(listing::Figures::json));
+        rows.extend(reloads.iter().map(reload::Figures::json));
         let text = serde_json::to_string_pretty(&rows).unwrap();
         std::fs::write(&file, text + "\n").unwrap();
     }

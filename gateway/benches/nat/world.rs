@@ -35,8 +35,8 @@ use std::{
 };
 
 pub(crate) const BURST: usize = 32;
-const NODES: u32 = 64;
-const POLICY: u32 = 4711;
+pub(crate) const NODES: u32 = 64;
+pub(crate) const POLICY: u32 = 4711;
 const VTEP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 200);
 const ROUTER: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
 const EXTERNAL_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x113, 0, 0, 0, 0, 2);
@@ -169,7 +169,7 @@ pub(crate) struct World {
     pub(crate) now: Tick,
     pub(crate) flows: Flows,
     family: Family,
-    counters: Arc<WorkerCounters>,
+    pub(crate) counters: Arc<WorkerCounters>,
     /// Egress IP, its lower four bytes, and l4_port of each flow.
     external: Vec<(u32, u16)>,
     templates: [Vec<u8>; 2],
@@ -191,6 +191,17 @@ impl World {
 
     /// One of several workers, which owns all of `flows`.
     pub(crate) fn of_worker(family: Family, flows: Flows, handoff: Handoff<MemoryPacket>) -> Self {
+        let policies = Arc::new(ArcSwap::from_pointee(policies()));
+        Self::controlled(family, flows, handoff, policies)
+    }
+
+    /// The same under policies that somebody else publishes.
+    pub(crate) fn controlled(
+        family: Family,
+        flows: Flows,
+        handoff: Handoff<MemoryPacket>,
+        policies: Arc<ArcSwap<PolicyTable>>,
+    ) -> Self {
         let port = |mac, addresses: &[&str], gateways| PortConfig {
             mac: MacAddress(mac),
             addresses: addresses.iter().map(|text| text.parse().expect("an address")).collect(),
@@ -224,8 +235,7 @@ impl World {
         });
         let (counters, config) =
             (Arc::new(WorkerCounters::new(handoff.workers())), Arc::new(config));
-        let (requests, questions) = crossbeam_channel::bounded(1);
-        let policies = Arc::new(ArcSwap::from_pointee(policies()));
+        let (requests, questions) = crossbeam_channel::bounded(4);
         let nat = nat.expect("memory for the sessions");
         let worker = Worker::new(
             Arc::clone(&config),

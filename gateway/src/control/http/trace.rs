@@ -108,6 +108,10 @@ fn question(mut query: Query) -> Result<(Question, Vec<String>), ApiError> {
     let source = source.ok_or_else(|| missing("src"))?;
     let destination = destination.ok_or_else(|| missing("dst"))?;
     let policy = policy.ok_or_else(|| missing("policy"))?;
+    if !::policy::is_name(&policy) {
+        let message = format!("policy={policy}: the name of a policy, or its id, is wanted");
+        return Err(ApiError::bad_request(message));
+    }
     if source.is_ipv4() != destination.is_ipv4() {
         let message = format!("src={source} and dst={destination} are of two address families");
         return Err(ApiError::bad_request(message).hint("a packet has addresses of one family"));
