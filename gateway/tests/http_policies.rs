@@ -242,6 +242,9 @@ fn a_body_that_ends_early_is_no_set() {
 fn a_stuck_worker_is_named() {
     let running = Running::usual();
     running.stick();
+    let dry = running.put_with(&format!("{PATH}?dryRun=true"), &[YAML], only_payments()).json();
+    let reason = dry["warnings"][0]["reason"].as_str().unwrap();
+    assert_eq!(reason, "worker 0 does not answer: its sessions are not counted");
     let answer = running.put(&only_payments());
     assert!(answer.error(503).contains("worker 0 does not run generation 2"), "{answer:?}");
     assert_eq!((&answer.json()["worker"], &answer.json()["generation"]), (&json!(0), &json!(2)));

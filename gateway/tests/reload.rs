@@ -90,6 +90,20 @@ fn silent_sessions_of_a_removed_policy_are_swept() {
     assert_eq!((bench.sessions(), bench.counters.sessions_cut.get()), (0, 500));
 }
 
+/// Each change comes before the sweep of the one before has ended.
+#[test]
+fn silent_sessions_are_swept_however_fast_changes_come() {
+    let mut bench = Bench::new();
+    for sport in 1..=500 {
+        bench.open_udp(sport, (REMOTE, 53));
+    }
+    for generation in 2..20 {
+        bench.publish(policies(generation, &[(POLICY_2, &[EGRESS_2], &[])]));
+        bench.poll();
+    }
+    assert_eq!((bench.sessions(), bench.counters.sessions_cut.get()), (0, 500));
+}
+
 #[test]
 fn a_node_that_is_removed_loses_its_sessions() {
     let mut bench = Bench::new();

@@ -5,7 +5,7 @@
 use super::{
     WorkerHandle,
     state_dir::{KeptSets, Opened, SetRecord, StateDir, read_set},
-    workers::TURN,
+    workers::{Question, Silent, TURN},
 };
 use crate::{
     datapath::request::Request,
@@ -177,7 +177,7 @@ impl PolicyStore {
         options: ApplyOptions,
         workers: &[WorkerHandle],
     ) -> Result<Applied, ApplyError> {
-        let ForGateway { set, warnings, compiled } = self.check(text, format)?;
+        let ForGateway { set, mut warnings, compiled } = self.check(text, format)?;
         let mut writer = self.lock();
         let accepted = self.accepted();
         if let Some(expected) = options.expected
@@ -188,7 +188,8 @@ impl PolicyStore {
         let generation = writer.kept.next_generation();
         let new = Arc::new(self.table(generation, &compiled));
         let (added, changed, removed) = difference(&self.gateway, &accepted.set, &set);
-        let (sessions_kept, sessions_cut) = assess(&new, workers);
+        let (sessions_kept, sessions_cut, silent) = assess(&new, workers);
+        warnings.extend(silent.into_iter().map(|worker| self.uncounted(worker)));
         let mut applied =
             Applied { generation, added, changed, removed, sessions_kept, sessions_cut, warnings };
         if options.dry_run {
@@ -236,6 +237,16 @@ impl PolicyStore {
         PolicyTable::new(generation, policies.collect(), nodes.collect(), own, vtep_numbers)
     }
 
+    fn uncounted(&self, worker: usize) -> Warning {
+        Warning {
+            file: None,
+            document: format!("EgressGateway/{}", self.gateway),
+            path: String::new(),
+            reason: format!("worker {worker} does not answer: its sessions are not counted"),
+            hint: "see /readyz".to_owned(),
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Writer> {
         // A panic in the midst of a change leaves both of its parts as they were, or replaced.
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
@@ -279,15 +290,24 @@ fn difference(
     (added, changed, removed)
 }
 
-/// How many sessions `table` would keep and cut. A worker that does not answer is left out: the
-/// numbers are told to the operator, nothing depends on them.
-fn assess(table: &Arc<PolicyTable>, workers: &[WorkerHandle]) -> (u64, u64) {
+/// How many sessions `table` would keep and cut, and which workers did not answer: theirs are not
+/// among them. The numbers are told to the operator, nothing depends on them.
+fn assess(table: &Arc<PolicyTable>, workers: &[WorkerHandle]) -> (u64, u64, Vec<usize>) {
     let ask = |worker| {
         WorkerHandle::ask(worker, |reply| Request::Assess { policies: Arc::clone(table), reply })
     };
-    let questions: Vec<_> = workers.iter().filter_map(|worker| ask(worker).ok()).collect();
-    let answers = questions.into_iter().filter_map(|question| question.wait().ok());
-    answers.fold((0, 0), |total, (kept, cut)| (total.0 + kept, total.1 + cut))
+    let questions: Vec<_> = workers.iter().map(ask).collect();
+    let (mut kept, mut cut, mut silent) = (0, 0, Vec::new());
+    for answer in questions.into_iter().map(|question| question.and_then(Question::wait)) {
+        match answer {
+            Ok((more_kept, more_cut)) => {
+                kept += more_kept;
+                cut += more_cut;
+            }
+            Err(Silent(worker)) => silent.push(worker),
+        }
+    }
+    (kept, cut, silent)
 }
 
 /// Until every worker runs `generation`.

@@ -50,10 +50,12 @@ pub struct Translation<A: Address> {
     sweep: Sweep,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Sweep {
     epoch: u16,
     next: u32,
+    /// Slots that are still to be looked at.
+    left: u32,
 }
 
 /// Sessions whose end is prepared together, so that their cache misses overlap.
@@ -172,22 +174,27 @@ impl<A: Address> Translation<A> {
 
     /// Whether there are slots that a sweep has not looked at.
     pub fn is_sweeping(&self) -> bool {
-        self.sweep.next < self.table.slots_used()
+        self.sweep.left > 0
     }
 
     /// Goes on looking for sessions that the policies in force no longer allow, `budget` slots at a
     /// time. Packets check their own session anyway; this ends the ones that are silent.
     pub fn sweep(&mut self, policies: &PolicyTable, budget: u32) {
+        let slots = self.table.slots_used();
         if self.sweep.epoch != policies.epoch() {
-            self.sweep = Sweep { epoch: policies.epoch(), next: 0 };
+            // From where it is, all around: begun anew by each of many changes, it would never come to
+            // the last slots.
+            self.sweep = Sweep { epoch: policies.epoch(), left: slots, ..self.sweep };
         }
-        let end = self.sweep.next.saturating_add(budget).min(self.table.slots_used());
-        for id in (self.sweep.next..end).map(SessionId) {
+        let looked_at = budget.min(self.sweep.left);
+        for _ in 0..looked_at {
+            let id = SessionId(if self.sweep.next < slots { self.sweep.next } else { 0 });
+            self.sweep.next = id.0 + 1;
             if self.is_session(id) && !self.still_allowed(id, policies) {
                 self.cut(id);
             }
         }
-        self.sweep.next = end;
+        self.sweep.left -= looked_at;
     }
 
     /// Whether the slot holds a session, and no stub.
