@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use admin::manual::KnownShell;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::abi;
@@ -94,13 +95,6 @@ pub enum Command {
         #[arg(value_name = "DIR")]
         folder: Option<PathBuf>,
     },
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum KnownShell {
-    Bash,
-    Zsh,
-    Fish,
 }
 
 #[derive(Debug, Args)]

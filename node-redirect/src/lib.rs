@@ -31,7 +31,6 @@ mod config_file;
 pub mod counters;
 pub mod flows;
 mod fold;
-pub mod generate;
 pub mod host;
 pub mod list;
 pub mod maps;

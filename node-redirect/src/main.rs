@@ -4,16 +4,15 @@ use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::Result;
-use clap::Parser;
+use admin::manual;
+use anyhow::{Context, Result};
+use clap::{CommandFactory, Parser};
 use node_redirect::check::{self, BadInput};
 use node_redirect::cli::{Cli, Command, ConfigFile, Output, Print, TraceArgs};
 use node_redirect::config::{Config, ConfigError};
 use node_redirect::maps::Maps;
 use node_redirect::state::{Names, names};
-use node_redirect::{
-    agent, cleanup, generate, list, policy_files, preflight, program, status, trace,
-};
+use node_redirect::{agent, cleanup, list, policy_files, preflight, program, status, trace};
 use serde::Serialize;
 use tracing_subscriber::EnvFilter;
 
@@ -53,7 +52,7 @@ fn run(command: Command) -> Result<()> {
             let report = runtime.block_on(status::report(&load(&print.config)?))?;
             show(print.output, &report, || status::as_text(&report))
         }
-        Command::Completions { shell } => print(&generate::completions(shell)),
+        Command::Completions { shell } => print(&manual::completions(&Cli::command(), shell)),
         Command::Man { folder } => write_man(folder.as_deref()),
     }
 }
@@ -71,8 +70,9 @@ fn check(report: &check::Report) -> Result<()> {
 
 fn write_man(folder: Option<&Path>) -> Result<()> {
     match folder {
-        Some(folder) => generate::write_man_pages(folder),
-        None => print(&generate::man_page()?),
+        Some(folder) => manual::write_pages(Cli::command(), folder)
+            .with_context(|| folder.display().to_string()),
+        None => print(&manual::main_page(Cli::command())?),
     }
 }
 

@@ -5,15 +5,14 @@
 #![allow(unreachable_pub, clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
 pub mod client;
+pub mod documents;
 pub mod process;
 pub mod program;
 
-use crate::harness::{
-    EGRESS, EGRESS_2, EXTERNAL_MAC, Family, NODE, POD, POLICY, POLICY_2, REMOTE, TUNNEL_MAC,
-    tunnelled, udp,
-};
+use crate::harness::{EXTERNAL_MAC, NODE, POD, REMOTE, TUNNEL_MAC, tunnelled, udp};
 use client::{Address, Answer};
 use crossbeam_channel::{Sender, unbounded};
+pub use documents::*;
 use gateway::{
     config::{Config, Listen},
     control::{
@@ -36,7 +35,7 @@ use gateway::{
     wire::{Both, MacAddress},
 };
 use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::IpAddr,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
@@ -51,95 +50,6 @@ use tokio::sync::oneshot;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// One worker, with so many sessions of each family.
 const ONE_WORKER: (usize, u32) = (1, 10_000);
-
-pub const CONFIG: &str = r#"
-[gateway]
-name = "gw-a"
-[ports.tunnel]
-device = "net_null0"
-addresses = ["192.0.2.10/24"]
-[ports.external]
-device = "net_null1"
-addresses = ["203.0.113.2/24"]
-gateways = ["203.0.113.1"]
-egress_prefixes = ["203.0.113.16/28"]
-"#;
-
-/// Both families on both ports.
-pub const DUAL_CONFIG: &str = r#"
-[gateway]
-name = "gw-a"
-[ports.tunnel]
-device = "net_null0"
-addresses = ["192.0.2.10/24", "2001:db8:2::10/64"]
-[ports.external]
-device = "net_null1"
-addresses = ["203.0.113.2/24", "2001:db8:113::2/64"]
-gateways = ["203.0.113.1", "2001:db8:113::1"]
-egress_prefixes = ["203.0.113.16/28", "2001:db8:113::/64"]
-"#;
-
-/// `payments` and `reports` at the egress IPs and with the ids of the harness.
-pub fn documents() -> String {
-    [policy("payments", POLICY, EGRESS), policy("reports", POLICY_2, EGRESS_2), hosts()]
-        .join("---\n")
-}
-
-pub fn only_payments() -> String {
-    [policy("payments", POLICY, EGRESS), hosts()].join("---\n")
-}
-
-/// The same with egress IPs of both families; `node1` sends over either underlay, under two names.
-pub fn dual_documents() -> String {
-    let payments = [EGRESS.into(), Ipv6Addr::EGRESS.into()];
-    let reports = [EGRESS_2.into(), Ipv6Addr::EGRESS_2.into()];
-    let cidrs = "[10.244.1.0/24, \"fd00:244:1::/64\"]";
-    let node = "---
-apiVersion: egress-gateway.io/v1alpha1
-kind: EgressNode
-metadata: {name: node1-v6}
-spec: {tunnelAddress: \"2001:db8:2::1\", podCIDRs: [\"fd00:244:1::/64\"]}
-";
-    let hosts = hosts().replace("[10.244.1.0/24]", cidrs) + node;
-    [policy_of("payments", POLICY, &payments), policy_of("reports", POLICY_2, &reports), hosts]
-        .join("---\n")
-}
-
-pub fn policy(name: &str, id: u32, egress_ip: Ipv4Addr) -> String {
-    policy_of(name, id, &[egress_ip.into()])
-}
-
-pub fn policy_of(name: &str, id: u32, egress_ips: &[IpAddr]) -> String {
-    let ips: Vec<_> = egress_ips.iter().map(|ip| format!("\"{ip}\"")).collect();
-    let is_dual = egress_ips.iter().any(IpAddr::is_ipv6);
-    let destinations = if is_dual { "[0.0.0.0/0, \"::/0\"]" } else { "[0.0.0.0/0]" };
-    format!(
-        "apiVersion: egress-gateway.io/v1alpha1
-kind: EgressPolicy
-metadata: {{name: {name}}}
-spec:
-  policyID: {id}
-  selectors: [{{podSelector: {{matchLabels: {{app: {name}}}}}}}]
-  destinationCIDRs: {destinations}
-  egress: [{{gateway: gw-a, egressIPs: [{}]}}]
-",
-        ips.join(", ")
-    )
-}
-
-pub fn hosts() -> String {
-    "apiVersion: egress-gateway.io/v1alpha1
-kind: EgressGateway
-metadata: {name: gw-a}
-spec: {tunnelAddress: 192.0.2.10}
----
-apiVersion: egress-gateway.io/v1alpha1
-kind: EgressNode
-metadata: {name: node1}
-spec: {tunnelAddress: 192.0.2.1, podCIDRs: [10.244.1.0/24]}
-"
-    .to_owned()
-}
 
 /// A gateway that ends with the value.
 pub struct Running {
