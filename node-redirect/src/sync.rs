@@ -7,7 +7,7 @@
 //! 5. what is stale goes.
 //!
 //! A set whose destinations are the same keeps its id, so a small change writes little. Where the two do not fit side by side,
-//! [`stages`](crate::stages) leads through sets that do.
+//! `stages` leads through sets that do.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

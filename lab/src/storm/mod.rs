@@ -1,9 +1,9 @@
 //! Many reloads under traffic, and the judgement on what they did to it.
 //!
 //! Some flows must not notice anything: TCP, UDP and ICMP echo, of both families, of three pods under two policies. Others are of a policy that
-//! comes and goes. Meanwhile the gateway gets [`sets`] that all differ, ten a second, and now and then the nodes do too. Each packet has a marker,
-//! each end counts: what a pod has sent, what the world saw and as whose, what came back, what the oracle saw leave. In reading order: [`sets`],
-//! [`flows`], this file, [`judge`].
+//! comes and goes. Meanwhile the gateway gets `sets` that all differ, ten a second, and now and then the nodes do too. Each packet has a marker,
+//! each end counts: what a pod has sent, what the world saw and as whose, what came back, what the oracle saw leave. In reading order: `sets`,
+//! `flows`, this file, `judge`.
 
 mod counters;
 mod flows;
