@@ -14,8 +14,7 @@ mod workers;
 use crate::{
     config::Config,
     control::{
-        Gateway, SteeringReport, Watchdog, WorkerHandle, http, listener::ApiListener,
-        state_dir::StateDir,
+        self, Gateway, Watchdog, WorkerHandle, http, listener::ApiListener, state_dir::StateDir,
     },
     datapath::{handoff::Handoff, steering::Steering},
     dpdk::{self, Eal},
@@ -82,7 +81,7 @@ pub fn run(config: Config) -> Result<()> {
         config,
         datapath,
         watchdog,
-        steering: SteeringReport::new(
+        steering: control::steering::report(
             &steering,
             cores.workers(),
             port_steering,

@@ -44,12 +44,13 @@ pub(super) fn port_steering(port: &StartedPort) -> PortSteering {
         Ok(Rss { key, reta, types }) => {
             info!(%side, entries = reta.len(), types = types.join(" "), "RSS is set up");
             let key = key.iter().map(|byte| format!("{byte:02x}")).collect();
-            let rss = PortRss { key, reta: reta.clone(), types: types.clone() };
-            PortSteering { side: side.label(), rss: Some(rss), reason: None }
+            let types = types.iter().map(|name| (*name).to_owned()).collect();
+            let rss = PortRss { key, reta: reta.clone(), types };
+            PortSteering { side: side.label().to_owned(), rss: Some(rss), reason: None }
         }
         Err(reason) => {
             info!(%side, "no RSS: {reason}");
-            PortSteering { side: side.label(), rss: None, reason: Some(reason.clone()) }
+            PortSteering { side: side.label().to_owned(), rss: None, reason: Some(reason.clone()) }
         }
     }
 }

@@ -16,11 +16,11 @@ pub use documents::*;
 use gateway::{
     config::{Config, Listen},
     control::{
-        Gateway, PolicyStore, PortHandle, SelfTest, SteeringReport, Watchdog, WorkerHandle, http,
+        Gateway, PolicyStore, PortHandle, SelfTest, Watchdog, WorkerHandle, http,
         listener::ApiListener,
         self_test::Check,
         state_dir::StateDir,
-        steering::{PortSteering, SteeringMode},
+        steering::{PortSteering, SteeringMode, report as steering_report},
     },
     datapath::{
         DatapathConfig, PortConfig, Worker, WorkerCounters,
@@ -236,7 +236,7 @@ impl Running {
         ];
         let (started, packet_io) = (Instant::now(), "memory".to_owned());
         let of_port = |side: Side| PortSteering {
-            side: side.label(),
+            side: side.label().to_owned(),
             rss: None,
             reason: Some("memory".to_owned()),
         };
@@ -244,7 +244,7 @@ impl Running {
             config,
             datapath,
             watchdog: Watchdog::start(&workers).unwrap(),
-            steering: SteeringReport::new(
+            steering: steering_report(
                 &steering,
                 &(1..=count).collect::<Vec<_>>(),
                 Side::ALL.map(of_port).into(),

@@ -221,7 +221,7 @@ fn steering(gateway: &Gateway) -> [MetricFamily; 3] {
     mode.add(&[("mode", gateway.steering.mode.label())], 1);
     let help = "Always 1; the label says what a worker does that has no packets.";
     let mut idle = Family::gauge("idle_mode", help);
-    idle.add(&[("mode", gateway.steering.idle)], 1);
+    idle.add(&[("mode", &gateway.steering.idle)], 1);
     let help = "1 when the self-test of this start has passed. Alert on 0.";
     let mut passed = Family::gauge("self_test_passed", help);
     passed.add(&[], u64::from(gateway.self_test.report().state == State::Passed));
