@@ -1,0 +1,1 @@
+//! Makes packets and counts what comes back.

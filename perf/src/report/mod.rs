@@ -1,0 +1,1 @@
+//! A result for the eye: one HTML file that needs nothing else.
