@@ -7,7 +7,11 @@
 mod harness;
 mod running;
 
-use gateway::{config::Config, control::http::stats::Stats};
+use gateway::{
+    config::Config,
+    control::http::stats::{Cycles, Stats},
+    datapath::laps::Stage,
+};
 use running::{client::Address, documents, wait_until};
 use serde_json::{Value, json};
 use std::{
@@ -28,6 +32,10 @@ struct Run {
 impl Run {
     /// On two `net_null`s that receive nothing, with these CPUs.
     fn start(folder: &Path, cores: &[u16], devices: [&str; 2]) -> Self {
+        Self::start_with(folder, cores, devices, false)
+    }
+
+    fn start_with(folder: &Path, cores: &[u16], devices: [&str; 2], cycle_counters: bool) -> Self {
         let path = |name: &str| folder.join(name).display().to_string();
         let text = format!(
             "{}\n[eal]\nhugepages = false\n[nat]\nmax_sessions = 1000\n\
@@ -41,6 +49,7 @@ impl Run {
         let (mut config, _) = Config::parse(&text).unwrap();
         // More workers than a machine for tests has CPUs.
         config.workers.cores = cores.to_vec();
+        config.workers.cycle_counters = cycle_counters;
         fs::write(folder.join("policy.yaml"), documents()).unwrap();
         let thread = thread::spawn(|| gateway::run::run(config).unwrap());
         let socket = folder.join("api.sock");
@@ -220,5 +229,40 @@ fn a_worker_without_packets_leaves_its_core_alone() {
     );
     // The counter of ticks is no fiction: the whole process has used some.
     assert!(cpu_ticks() > 0);
+    run.stop();
+}
+
+#[test]
+fn cycles_are_counted_by_stage_where_it_is_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    // The tunnel's device receives without end what is no frame.
+    let run = Run::start_with(folder.path(), &[1], ["net_null0", SILENT[1]], true);
+    let cycles = || -> Option<Cycles> {
+        let stats: Stats = serde_json::from_value(run.get("/v1/stats")).unwrap();
+        stats.workers[0].cycles.clone()
+    };
+    wait_until("bursts came", || cycles().is_some_and(|cycles| cycles.turns > 10_000));
+    let cycles = cycles().unwrap();
+    // They are read while the worker writes them, one after the other.
+    let share = cycles.stages.values().sum::<u64>() as f64 / cycles.busy as f64;
+    assert!((0.99..1.01).contains(&share), "{cycles:?}");
+    let names: Vec<&str> = cycles.stages.keys().map(String::as_str).collect();
+    let mut stages = Stage::ALL.map(Stage::label);
+    stages.sort_unstable();
+    assert_eq!(names, stages);
+    let spent = |stage: Stage| cycles.stages[stage.label()];
+    assert!(spent(Stage::Classify) > spent(Stage::Locate), "nothing is looked up: {cycles:?}");
+    let turns: u64 = cycles.turn_histogram.iter().map(|(_, turns)| turns).sum();
+    assert!(turns >= cycles.turns && cycles.packets >= 32 * cycles.turns, "{cycles:?}");
+    assert!(cycles.turn_histogram.is_sorted_by(|a, b| a.0 < b.0), "{cycles:?}");
+    let program = Command::new(env!("CARGO_BIN_EXE_egress-gateway"))
+        .args(["stats", "--api", &run.api.url()])
+        .output()
+        .unwrap();
+    let table = String::from_utf8(program.stdout).unwrap();
+    let mut rows = table.lines().skip_while(|line| !line.contains("CYCLES/PACKET"));
+    assert!(rows.next().unwrap().contains("UPKEEP"), "{table}");
+    let row: Vec<&str> = rows.next().unwrap().split_whitespace().collect();
+    assert_eq!((row[0], row[1]), ("0", "32.0"), "{table}");
     run.stop();
 }

@@ -3,6 +3,7 @@
 
 mod client;
 mod convert;
+mod cycles;
 mod diff;
 mod files;
 mod fold;

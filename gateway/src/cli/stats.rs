@@ -3,7 +3,7 @@
 use super::{
     Failure, Output, Result,
     client::ApiArgs,
-    example, print,
+    cycles, example, print,
     table::{Table, duration, grouped, short},
 };
 use clap::Args;
@@ -74,6 +74,8 @@ fn text(stats: &Stats, past: Option<(&Stats, Duration)>) -> String {
     if let Some((before, passed)) = past {
         parts.push(rates(stats, before, passed));
     }
+    let before = past.map(|(before, _)| before.workers.as_slice());
+    parts.extend(cycles::table(&stats.workers, before));
     if stats.drops.is_empty() {
         parts.push("no drops\n".to_owned());
     } else {

@@ -45,6 +45,8 @@ pub struct Workers {
     /// One worker per core; distinct, 1 to 64 of them.
     pub cores: Vec<u16>,
     pub idle: Idle,
+    /// Whether workers count the cycles of their turns and stages.
+    pub cycle_counters: bool,
 }
 
 /// What a worker does when there is nothing to do.
@@ -212,8 +214,13 @@ fn workers(mut section: Section<'_>) -> Workers {
     };
     let choices = [("adaptive", Idle::Adaptive), ("spin", Idle::Spin)];
     let idle = section.optional("idle").and_then(|idle| idle.choice(&choices));
+    let cycle_counters = section.optional("cycle_counters").and_then(|value| value.boolean());
     section.finish();
-    Workers { cores, idle: idle.unwrap_or_default() }
+    Workers {
+        cores,
+        idle: idle.unwrap_or_default(),
+        cycle_counters: cycle_counters.unwrap_or(false),
+    }
 }
 
 fn eal(mut section: Section<'_>) -> EalConfig {

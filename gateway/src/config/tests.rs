@@ -361,7 +361,10 @@ fn warnings_name_the_key() {
 fn defaults_are_the_documented_ones() {
     let (config, warnings) = good(MINIMAL);
     assert_eq!(warnings, []);
-    assert_eq!(config.workers, Workers { cores: vec![1], idle: Idle::Adaptive });
+    assert_eq!(
+        config.workers,
+        Workers { cores: vec![1], idle: Idle::Adaptive, cycle_counters: false }
+    );
     assert_eq!(config.eal, EalConfig { hugepages: true, extra_args: vec![] });
     assert_eq!((config.tunnel.port.mtu, config.tunnel.port.vlan), (1500, 0));
     assert_eq!(config.tunnel.vxlan_port, 4790);
@@ -388,7 +391,7 @@ fn the_example_shows_every_key_with_its_default() {
     };
     let counts =
         ["gateway", "workers", "eal", "policy", "api", "nat", "limits"].map(|name| keys(&[name]));
-    assert_eq!(counts, [1, 2, 2, 2, 1, 8, 3]);
+    assert_eq!(counts, [1, 3, 2, 2, 1, 8, 3]);
     assert_eq!((keys(&["ports", "tunnel"]), keys(&["ports", "external"])), (6, 6));
 }
 

@@ -1,5 +1,6 @@
 //! One worker's counters: written by it alone, read by the control side.
 
+use super::laps::CycleCounters;
 use crate::{
     nat::Nat,
     verdict::{DropReason, Side},
@@ -79,6 +80,8 @@ pub struct WorkerCounters {
     /// Turns of the loop, and how many of them found no packet.
     pub polls: Counter,
     pub empty_polls: Counter,
+    /// All 0 where they are not switched on.
+    pub cycles: CycleCounters,
     /// The policy generation that the worker runs.
     pub generation: Counter,
 }

@@ -4,6 +4,7 @@
 use super::{
     handoff::{Handed, Handoff, Loan, Note},
     io::{BURST, PacketBuf, PacketIo},
+    laps::Stage,
     next_hop::Turn,
     stages::{Flows, Stages},
 };
@@ -85,6 +86,7 @@ impl<B: PacketBuf> Stages<'_, B> {
         self.give_back::<Ipv6Addr>();
         self.tell_neighbours();
         self.handoff.greet();
+        self.laps.lap(Stage::Handoff);
         received
     }
 
@@ -107,6 +109,7 @@ impl<B: PacketBuf> Stages<'_, B> {
         for loan in loans {
             self.settle(turn, loan);
         }
+        self.laps.lap(Stage::Handoff);
         self.in2out_all::<Ipv4Addr, I>(turn, &mut out_v4);
         self.in2out_all::<Ipv6Addr, I>(turn, &mut out_v6);
         self.out2in_all::<Ipv4Addr, I>(turn, &mut in_v4);

@@ -17,6 +17,7 @@ pub mod handoff;
 pub mod icmp;
 pub mod idle;
 pub mod io;
+pub mod laps;
 pub mod memory_io;
 pub mod nd;
 pub mod neighbour;

@@ -14,6 +14,7 @@ use super::{
     handoff::Handoff,
     icmp::{self, ErrorLimit},
     io::{BURST, Burst, PacketBuf, PacketIo},
+    laps::{Laps, Stage},
     nd,
     next_hop::{Output, Turn},
     tunnel::{self, Tunnel},
@@ -38,6 +39,7 @@ pub(super) struct Stages<'a, B> {
     pub(super) output: &'a mut Output<B>,
     pub(super) handoff: &'a mut Handoff<B>,
     pub(super) error_limit: &'a mut ErrorLimit,
+    pub(super) laps: &'a mut Laps,
     /// By direction; told to the counters at the turn's end.
     pub(super) translated: [Traffic; 2],
 }
@@ -87,6 +89,7 @@ impl<B: PacketBuf> Stages<'_, B> {
         let mut burst = Burst::new();
         turn.io.rx(side, &mut burst);
         let received = burst.len();
+        self.laps.lap(Stage::Receive);
         if received == 0 {
             return 0;
         }
@@ -164,6 +167,7 @@ impl<B: PacketBuf> Stages<'_, B> {
         let counters = self.output.counters.port(side);
         counters.rx_packets.add(received as u64);
         counters.rx_bytes.add(bytes as u64);
+        self.laps.lap(Stage::Classify);
     }
 
     #[inline(always)]
@@ -181,10 +185,15 @@ impl<B: PacketBuf> Stages<'_, B> {
         turn: &mut Turn<'_, I>,
         flows: &mut Flows<B, In2out<A>>,
     ) {
+        if flows.packets.is_empty() {
+            return;
+        }
         flows.locate(self.nat);
+        self.laps.lap(Stage::Locate);
         for (packet, (input, lookup)) in flows.packets.drain(..).zip(&flows.known) {
             self.in2out(turn, packet, input, *lookup);
         }
+        self.laps.lap(Stage::Translate);
     }
 
     /// Last stage, for each packet in the order of the burst.
@@ -194,10 +203,15 @@ impl<B: PacketBuf> Stages<'_, B> {
         turn: &mut Turn<'_, I>,
         flows: &mut Flows<B, Out2in<A>>,
     ) {
+        if flows.packets.is_empty() {
+            return;
+        }
         flows.locate(self.nat);
+        self.laps.lap(Stage::Locate);
         for (packet, (input, lookup)) in flows.packets.drain(..).zip(&flows.known) {
             self.out2in(turn, packet, input, *lookup);
         }
+        self.laps.lap(Stage::Translate);
     }
 
     /// What belongs to no flow is done with at once.

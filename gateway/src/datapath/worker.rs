@@ -10,6 +10,7 @@ use super::{
     handoff::Handoff,
     icmp::ErrorLimit,
     io::{PacketBuf, PacketIo},
+    laps::{Laps, Stage},
     next_hop::{Output, Turn},
     request::{Request, Requests},
     stages::Stages,
@@ -37,6 +38,7 @@ pub struct Worker<B> {
     announcer: Announcer,
     error_limit: ErrorLimit,
     requests: Requests,
+    laps: Laps,
     is_first_turn: bool,
 }
 
@@ -58,6 +60,7 @@ impl<B: PacketBuf> Worker<B> {
             policies: Cache::new(policies),
             announcer: Announcer::new(),
             requests: Requests::new(requests),
+            laps: Laps::default(),
             is_first_turn: true,
         }
     }
@@ -66,6 +69,11 @@ impl<B: PacketBuf> Worker<B> {
     /// is allocated at its first use, which must not be a turn of the loop.
     pub fn settle(&self) {
         drop(self.policies.arc_swap().load_full());
+    }
+
+    /// Whether turns and their stages are timed: [`WorkerCounters::cycles`]. They are not at first.
+    pub fn count_cycles(&mut self, is_on: bool) {
+        self.laps.switch(is_on);
     }
 
     pub fn nat(&self) -> &Nat {
@@ -88,15 +96,25 @@ impl<B: PacketBuf> Worker<B> {
             self.output.ask_for_gateways(now);
         }
         let Worker {
-            config, nat, output, handoff, policies, announcer, error_limit, requests, ..
+            config,
+            nat,
+            output,
+            handoff,
+            policies,
+            announcer,
+            error_limit,
+            requests,
+            laps,
+            is_first_turn: _,
         } = self;
+        laps.start();
         // Once per turn: all its packets are judged by the same policies.
         let policies = policies.load();
         // What was let through by older policies has left with the turn before.
         output.counters.generation.set(policies.generation());
         let mut turn = Turn { io, policies, now };
-        let mut stages =
-            Stages { config, nat, output, handoff, error_limit, translated: Default::default() };
+        let translated = Default::default();
+        let mut stages = Stages { config, nat, output, handoff, error_limit, laps, translated };
 
         let mut received = 0;
         for side in Side::ALL {
@@ -111,6 +129,7 @@ impl<B: PacketBuf> Worker<B> {
             announcer.tick(output, &mut turn);
         }
         output.finish(&mut turn);
+        laps.lap(Stage::Transmit);
 
         nat.expire(now, EXPIRE_PER_TURN);
         nat.sweep(turn.policies, SWEEP_PER_TURN);
@@ -122,6 +141,8 @@ impl<B: PacketBuf> Worker<B> {
         if received == 0 {
             counters.empty_polls.add(1);
         }
+        laps.lap(Stage::Upkeep);
+        laps.finish(received, &counters.cycles);
         received
     }
 }

@@ -80,7 +80,9 @@ pub(super) fn new_worker<B: PacketBuf>(
     let counters = Arc::new(WorkerCounters::new(workers));
     let (requests, receiver) = crossbeam_channel::bounded(REQUESTS);
     let (datapath, published) = (Arc::clone(datapath), policies.published());
-    let worker = Worker::new(datapath, nat, published, Arc::clone(&counters), receiver, handoff);
+    let mut worker =
+        Worker::new(datapath, nat, published, Arc::clone(&counters), receiver, handoff);
+    worker.count_cycles(config.workers.cycle_counters);
     let policy_sessions = worker.nat().policy_sessions();
     Ok((WorkerHandle { id, core, counters, policy_sessions, requests }, worker))
 }

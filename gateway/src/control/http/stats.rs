@@ -3,7 +3,10 @@
 use super::{Api, error::ApiError, json, query::Query, sessions::Traffic};
 use crate::{
     control::{Gateway, PortHandle, WorkerHandle},
-    datapath::io::PortStats,
+    datapath::{
+        io::PortStats,
+        laps::{CycleCounters, Stage},
+    },
     verdict::{DropReason, Side},
 };
 use axum::{
@@ -13,7 +16,7 @@ use axum::{
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// The whole gateway.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -89,6 +92,22 @@ pub struct Worker {
     pub icmp_errors_limited: u64,
     pub address_conflicts: u64,
     pub neighbours: u64,
+    /// Where `workers.cycle_counters` is on.
+    pub cycles: Option<Cycles>,
+}
+
+/// Of the time stamp counter, in turns that found packets.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Cycles {
+    pub busy: u64,
+    /// Packets of these turns, from ports and from other workers.
+    pub packets: u64,
+    pub turns: u64,
+    /// Cycles by stage; together those of `busy`.
+    pub stages: BTreeMap<String, u64>,
+    /// Turns by their duration: cycles that none of them exceeds, and how many there were.
+    pub turn_histogram: Vec<(u64, u64)>,
 }
 
 /// One port as one worker used it.
@@ -142,7 +161,11 @@ impl Stats {
             policies: policies.policies().count(),
             nodes: policies.node_count(),
             ports: all_ports(gateway),
-            workers: gateway.workers.iter().map(Worker::of).collect(),
+            workers: gateway
+                .workers
+                .iter()
+                .map(|worker| Worker::of(worker, gateway.config.workers.cycle_counters))
+                .collect(),
             drops: gateway.workers.iter().flat_map(drops).collect(),
         }
     }
@@ -186,7 +209,7 @@ impl Port {
 }
 
 impl Worker {
-    fn of(worker: &WorkerHandle) -> Self {
+    fn of(worker: &WorkerHandle, counts_cycles: bool) -> Self {
         let counters = &worker.counters;
         let port = |side: Side| {
             let port = counters.port(side);
@@ -224,6 +247,20 @@ impl Worker {
             icmp_errors_limited: counters.icmp_errors_limited.get(),
             address_conflicts: counters.address_conflicts.get(),
             neighbours: counters.neighbours.get(),
+            cycles: counts_cycles.then(|| Cycles::of(&counters.cycles)),
+        }
+    }
+}
+
+impl Cycles {
+    fn of(counters: &CycleCounters) -> Self {
+        let stage = |stage: &Stage| (stage.label().to_owned(), counters.stage(*stage));
+        Cycles {
+            busy: counters.busy.get(),
+            packets: counters.packets.get(),
+            turns: counters.turns.get(),
+            stages: Stage::ALL.iter().map(stage).collect(),
+            turn_histogram: counters.durations().collect(),
         }
     }
 }
