@@ -5,18 +5,17 @@
 
 mod harness;
 mod running;
+mod traced_packet;
 
 use gateway::verdict::{DropReason, Side};
-use harness::{
-    ACK, EXTERNAL_MAC, Family, NODE, Nd, NdSeen, ROUTER_MAC, SYN, SeenOf, arp_frame, echo, tcp,
-    tunnelled, udp,
-};
+use harness::{EXTERNAL_MAC, Family, Nd, NdSeen, ROUTER_MAC, SeenOf, arp_frame};
 use running::{DUAL_CONFIG, Running, hosts, policy_of, wait_until};
 use serde_json::Value;
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
+use traced_packet::{L4, Packet, usual};
 
 /// The id of the first policy.
 const FIRST: u32 = 100;
@@ -69,59 +68,6 @@ fn introduce_routers(running: &Running) {
         let found = neighbours["neighbors"].as_array().unwrap().iter().filter(reachable).count();
         found == 2 * running.gateway.workers.len()
     });
-}
-
-#[derive(Clone, Copy)]
-enum L4 {
-    Udp(u16, u16),
-    Syn(u16, u16),
-    /// In mid-stream.
-    Ack(u16, u16),
-    Echo(u16),
-}
-
-#[derive(Clone, Copy)]
-struct Packet<F> {
-    policy: &'static str,
-    node: Ipv4Addr,
-    from: F,
-    to: F,
-    l4: L4,
-}
-
-/// A packet of the pod to the remote.
-fn usual<F: Family>(l4: L4) -> Packet<F> {
-    Packet { policy: "payments", node: NODE, from: F::POD, to: F::REMOTE, l4 }
-}
-
-impl<F: Family> Packet<F> {
-    fn trace(&self, running: &Running) -> Value {
-        let (from, to): (IpAddr, IpAddr) = (self.from.into(), self.to.into());
-        let Packet { policy, node, .. } = self;
-        let l4 = match self.l4 {
-            L4::Udp(sport, dport) => format!("protocol=udp&sport={sport}&dport={dport}"),
-            L4::Syn(sport, dport) => format!("protocol=tcp&sport={sport}&dport={dport}"),
-            L4::Ack(sport, dport) => {
-                format!("protocol=tcp&sport={sport}&dport={dport}&midStream=true")
-            }
-            L4::Echo(id) => format!("protocol=icmp&sport={id}"),
-        };
-        let path = format!("/v1/trace?src={from}&dst={to}&policy={policy}&node={node}&{l4}");
-        let answer = running.get(&path);
-        assert_eq!(answer.status, 200, "{}", answer.text());
-        answer.json()
-    }
-
-    fn frame(&self, vni: u32) -> Vec<u8> {
-        let (from, to) = (self.from, self.to);
-        let inner = match self.l4 {
-            L4::Udp(sport, dport) => udp((from, sport), (to, dport), 64, b"hello"),
-            L4::Syn(sport, dport) => tcp((from, sport), (to, dport), SYN, None, b""),
-            L4::Ack(sport, dport) => tcp((from, sport), (to, dport), ACK, None, b"data"),
-            L4::Echo(id) => echo(from, to, true, id, 64),
-        };
-        tunnelled(self.node, vni, &inner)
-    }
 }
 
 /// Drops by reason.

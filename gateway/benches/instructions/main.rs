@@ -8,7 +8,7 @@
 #![allow(clippy::unwrap_used, reason = "a bench that cannot go on should panic")]
 
 #[allow(dead_code, reason = "the other bench uses all of it")]
-#[path = "../nat/world.rs"]
+#[path = "../nat/world/mod.rs"]
 mod world;
 
 use std::{collections::BTreeMap, env, fs, path::Path, process::Command};

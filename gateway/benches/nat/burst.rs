@@ -2,7 +2,7 @@
 
 use crate::{
     suite::{Case, Suite},
-    world::{BUFFERS, BURST, Flow, Flows, SPARE, World, mix},
+    world::{BUFFERS, BURST, Flow, Flows, SPARE, World, flow::mix},
 };
 use std::{hint::black_box, net::Ipv4Addr};
 

@@ -6,6 +6,7 @@
 
 pub mod client;
 pub mod documents;
+mod ports;
 pub mod process;
 pub mod program;
 
@@ -23,9 +24,8 @@ use gateway::{
         steering::{PortSteering, SteeringMode, report as steering_report},
     },
     datapath::{
-        DatapathConfig, PortConfig, Worker, WorkerCounters,
+        Worker, WorkerCounters,
         handoff::Handoff,
-        io::{PortStats, PortWatch},
         memory_io::MemoryIo,
         steering::{ShardSeed, Steering},
     },
@@ -34,6 +34,7 @@ use gateway::{
     verdict::Side,
     wire::{Both, MacAddress},
 };
+use ports::{Watch, datapath};
 use std::{
     net::IpAddr,
     path::{Path, PathBuf},
@@ -377,40 +378,4 @@ pub fn wait_until(what: &str, condition: impl Fn() -> bool) {
 
 fn flag(value: bool) -> Arc<AtomicBool> {
     Arc::new(AtomicBool::new(value))
-}
-
-fn datapath(config: &Config) -> DatapathConfig {
-    let port = |mac, settings: &gateway::config::PortConfig| PortConfig {
-        mac: MacAddress(mac),
-        addresses: settings.addresses(),
-        gateways: settings.gateways().collect(),
-        mtu: 1500,
-        vlan: 0,
-    };
-    let tunnel = port(TUNNEL_MAC, &config.tunnel.port);
-    let external = port(EXTERNAL_MAC, &config.external.port);
-    DatapathConfig::new(tunnel, external, crate::harness::VXLAN_PORT, 1000).unwrap()
-}
-
-/// What a device would count.
-#[derive(Debug)]
-struct Watch(Arc<AtomicBool>);
-
-impl PortWatch for Watch {
-    fn stats(&self) -> PortStats {
-        PortStats {
-            rx_packets: 1_000_001,
-            rx_bytes: 64_000_002,
-            tx_packets: 3,
-            tx_bytes: 4,
-            rx_missed: 5,
-            rx_errors: 6,
-            tx_errors: 7,
-            rx_no_buffer: 8,
-        }
-    }
-
-    fn link_is_up(&self) -> bool {
-        self.0.load(SeqCst)
-    }
 }

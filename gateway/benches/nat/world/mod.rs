@@ -4,8 +4,14 @@
 //! bytes before the frame check sequence: inside the tunnel on the way out, on the wire on the way in.
 //! Flows of IPv6 are the same with longer addresses, over the same underlay.
 
+pub(crate) mod flow;
+mod frames;
+
 use arc_swap::ArcSwap;
 use crossbeam_channel::Sender;
+pub(crate) use flow::{Flow, Flows};
+pub(crate) use frames::Family;
+use frames::{arp, be16, be32, in2out_template, out2in_template, set_checksum, solicitation};
 use gateway::{
     datapath::{
         DatapathConfig, PortConfig, Worker, WorkerCounters,
@@ -15,18 +21,13 @@ use gateway::{
     },
     memory::Pages,
     nat::{
-        Endpoint, FlowKey, InternalEndpoint, Nat, NatConfig, PolicyTable, Protocol, RemoteEndpoint,
-        Tick, Timeouts, VtepNumbers,
+        Nat, NatConfig, PolicyTable, Tick, Timeouts, VtepNumbers,
         policy_table::{NodeEntry, PolicyEntry},
         timeouts::TimeoutSettings,
     },
     tsc::cycles,
     verdict::{DropReason, Side},
-    wire::{
-        Both, MacAddress,
-        icmpv6::NEIGHBOR_SOLICITATION,
-        nd::{NeighborMessage, SOURCE_LINK_ADDRESS},
-    },
+    wire::{Both, MacAddress},
 };
 use std::{
     collections::HashMap,
@@ -45,119 +46,6 @@ const TUNNEL_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x10];
 const EXTERNAL_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x20];
 const OTHER_MAC: [u8; 6] = [2, 0, 0, 0, 9, 9];
 const VXLAN_PORT: u16 = 4790;
-/// UDP with 18 bytes: the smallest Ethernet frame with IPv4.
-const UDP_LEN: usize = 26;
-
-/// Of the packets of pods.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Family {
-    V4,
-    V6,
-}
-
-/// Where a packet's lower four bytes of each address and its l4_ports are, from its L3 header.
-#[derive(Clone, Copy, Debug)]
-struct Offsets {
-    source: usize,
-    destination: usize,
-    l4: usize,
-}
-
-impl Family {
-    fn offsets(self) -> Offsets {
-        match self {
-            Family::V4 => Offsets { source: 12, destination: 16, l4: 20 },
-            Family::V6 => Offsets { source: 20, destination: 36, l4: 40 },
-        }
-    }
-}
-
-/// One flow as its pod sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Flow {
-    pod: Ipv4Addr,
-    sport: u16,
-    remote: Ipv4Addr,
-    dport: u16,
-}
-
-/// SplitMix64: the same flows in every run.
-pub(crate) fn mix(i: u64) -> u64 {
-    let mut x = i.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    x ^ (x >> 31)
-}
-
-impl Flow {
-    pub(crate) fn number(i: u32) -> Self {
-        let (pod, random) = (i / 64, mix(u64::from(i)));
-        Flow {
-            pod: Ipv4Addr::from_bits(0x0a00_0001 + pod),
-            sport: (1024 + i % 64 * 1000 + (random % 1000) as u32) as u16,
-            remote: Ipv4Addr::from_bits(0xc612_0000 | (random >> 32) as u32 & 0x1_ffff),
-            dport: 443,
-        }
-    }
-
-    fn node(&self) -> Ipv4Addr {
-        Ipv4Addr::from_bits(0xc000_0201 + self.pod.to_bits() % NODES)
-    }
-
-    pub(crate) fn key(&self) -> FlowKey {
-        let internal = InternalEndpoint(Endpoint::new(self.pod, self.sport));
-        let remote = RemoteEndpoint(Endpoint::new(self.remote, self.dport));
-        FlowKey::in2out(0, Protocol::Udp, internal, remote)
-    }
-
-    /// The key in 16 bytes, for tables of others.
-    pub(crate) fn key_bytes(&self) -> [u8; 16] {
-        let mut key = [0; 16];
-        key[..4].copy_from_slice(&self.pod.octets());
-        key[4..8].copy_from_slice(&self.remote.octets());
-        key[8..10].copy_from_slice(&self.sport.to_be_bytes());
-        key[10..12].copy_from_slice(&self.dport.to_be_bytes());
-        key[12] = 17;
-        key
-    }
-
-    /// Flows whose keys collide in the hash that others use for such tables: equal in twelve bits of
-    /// the CRC-32C of the key. Whoever knows the hash can build such a set.
-    pub(crate) fn colliding(wanted: usize) -> Vec<Flow> {
-        let table: [u32; 256] = std::array::from_fn(|i| {
-            (0..8).fold(i as u32, |crc, _| (crc >> 1) ^ if crc & 1 == 1 { 0x82f6_3b78 } else { 0 })
-        });
-        let crc = |key: [u8; 16]| {
-            let step =
-                |crc: u32, byte: u8| table[((crc ^ u32::from(byte)) & 0xff) as usize] ^ crc >> 8;
-            key.into_iter().fold(!0, step)
-        };
-        (0..).map(Flow::number).filter(|f| crc(f.key_bytes()) & 0xfff == 0).take(wanted).collect()
-    }
-}
-
-/// What the flows of a world are.
-#[derive(Debug)]
-pub(crate) enum Flows {
-    Numbered(u32),
-    List(Vec<Flow>),
-}
-
-impl Flows {
-    pub(crate) fn len(&self) -> u32 {
-        match self {
-            Flows::Numbered(n) => *n,
-            Flows::List(list) => list.len() as u32,
-        }
-    }
-
-    pub(crate) fn get(&self, i: u32) -> Flow {
-        match self {
-            Flows::Numbered(_) => Flow::number(i),
-            Flows::List(list) => list[i as usize],
-        }
-    }
-}
 
 #[derive(Debug)]
 pub(crate) struct World {
@@ -420,107 +308,4 @@ fn policies() -> PolicyTable {
         })
         .collect();
     PolicyTable::new(1, [(POLICY, policy)].into(), nodes, vec![VTEP.into()], VtepNumbers::default())
-}
-
-fn ethernet(to: [u8; 6], ethertype: u16) -> Vec<u8> {
-    let mut frame = to.to_vec();
-    frame.extend(OTHER_MAC);
-    frame.extend(ethertype.to_be_bytes());
-    frame
-}
-
-fn ipv4_udp(from: Ipv4Addr, to: Ipv4Addr, dport: u16, len: usize) -> Vec<u8> {
-    let mut packet = vec![0x45, 0, 0, 0, 0x12, 0x34, 0x40, 0, 64, 17, 0, 0];
-    packet[2..4].copy_from_slice(&(len as u16).to_be_bytes());
-    packet.extend(from.octets());
-    packet.extend(to.octets());
-    packet.extend([0xc0, 0x01]);
-    packet.extend(dport.to_be_bytes());
-    packet.extend((len as u16 - 20).to_be_bytes());
-    // Not zero, so that it is updated. Whether it is right is the receiver's business.
-    packet.extend([0xab, 0xcd]);
-    packet
-}
-
-/// A UDP packet of either family, its addresses to be completed.
-fn template(family: Family, from: Ipv6Addr, to: Ipv6Addr) -> Vec<u8> {
-    let any = Ipv4Addr::UNSPECIFIED;
-    let (mut packet, len) = match family {
-        Family::V4 => (ipv4_udp(any, any, 443, 20 + UDP_LEN), 20 + UDP_LEN),
-        Family::V6 => {
-            let mut packet = vec![0x60, 0, 0, 0, 0, UDP_LEN as u8, 17, 64];
-            packet.extend(from.octets());
-            packet.extend(to.octets());
-            packet.extend(&ipv4_udp(any, any, 443, 20 + UDP_LEN)[20..]);
-            (packet, 40 + UDP_LEN)
-        }
-    };
-    packet.resize(len, 0x5a);
-    packet
-}
-
-const PODS_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 0);
-const REMOTES_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x100, 0, 0, 0, 0, 0);
-
-fn ethertype(family: Family) -> u16 {
-    if family == Family::V4 { 0x0800 } else { 0x86dd }
-}
-
-fn in2out_template(family: Family) -> Vec<u8> {
-    let node = Ipv4Addr::new(192, 0, 2, 1);
-    let inner = template(family, PODS_V6, REMOTES_V6);
-    let mut frame = ethernet(TUNNEL_MAC, 0x0800);
-    frame.extend(ipv4_udp(node, VTEP, VXLAN_PORT, 20 + 8 + 8 + 14 + inner.len()));
-    frame[40..42].copy_from_slice(&[0, 0]);
-    frame.extend([0x08, 0, 0, 0]);
-    frame.extend((POLICY << 8).to_be_bytes());
-    frame.extend(ethernet([2, 0, 0, 0, 7, 7], ethertype(family)));
-    frame.extend(inner);
-    frame
-}
-
-fn out2in_template(family: Family) -> Vec<u8> {
-    let mut frame = ethernet(EXTERNAL_MAC, ethertype(family));
-    frame.extend(template(family, REMOTES_V6, EXTERNAL_V6));
-    frame
-}
-
-/// A Neighbor Solicitation of the router, which tells us its MAC.
-fn solicitation() -> Vec<u8> {
-    let mut bytes = [0; NeighborMessage::PACKET];
-    let message = NeighborMessage::new(NEIGHBOR_SOLICITATION, 0, EXTERNAL_V6);
-    let link = (SOURCE_LINK_ADDRESS, MacAddress(OTHER_MAC));
-    message.write(&mut bytes, (ROUTER_V6, EXTERNAL_V6), Some(link));
-    let mut frame = ethernet(EXTERNAL_MAC, 0x86dd);
-    frame.extend(bytes);
-    frame
-}
-
-/// An ARP request for `us`, which tells us the sender's MAC.
-fn arp(operation: u8, sender: Ipv4Addr, us: Ipv4Addr, our_mac: [u8; 6]) -> Vec<u8> {
-    let mut frame = ethernet(our_mac, 0x0806);
-    frame.extend([0, 1, 8, 0, 6, 4, 0, operation]);
-    frame.extend(OTHER_MAC);
-    frame.extend(sender.octets());
-    frame.extend([0; 6]);
-    frame.extend(us.octets());
-    frame
-}
-
-fn set_checksum(header: &mut [u8]) {
-    header[10..12].copy_from_slice(&[0, 0]);
-    let mut sum: u32 =
-        header.chunks_exact(2).map(|p| u32::from(u16::from_be_bytes([p[0], p[1]]))).sum();
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    header[10..12].copy_from_slice(&(!(sum as u16)).to_be_bytes());
-}
-
-fn be32(bytes: &[u8], at: usize) -> u32 {
-    u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
-}
-
-fn be16(bytes: &[u8], at: usize) -> u16 {
-    u16::from_be_bytes([bytes[at], bytes[at + 1]])
 }
