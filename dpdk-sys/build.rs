@@ -54,6 +54,7 @@ const TYPES: &[&str] = &[
 
 const VARS: &[&str] = &[
     "MBUF_RX_VLAN_STRIPPED",
+    "TX_FAST_FREE",
     "RSS_.*",
     "RTE_PKTMBUF_HEADROOM",
     "RTE_ETHER_MAX_LEN",

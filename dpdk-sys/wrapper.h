@@ -33,6 +33,7 @@ enum mbuf_offset {
 
 /* Macros with casts, which bindgen does not read. */
 static const uint64_t MBUF_RX_VLAN_STRIPPED = RTE_MBUF_F_RX_VLAN_STRIPPED;
+static const uint64_t TX_FAST_FREE = RTE_ETH_TX_OFFLOAD_MBUF_FAST_FREE;
 static const uint64_t RSS_IPV4 = RTE_ETH_RSS_IPV4;
 static const uint64_t RSS_FRAG_IPV4 = RTE_ETH_RSS_FRAG_IPV4;
 static const uint64_t RSS_NONFRAG_IPV4_TCP = RTE_ETH_RSS_NONFRAG_IPV4_TCP;

@@ -101,7 +101,8 @@ impl Port {
         self.socket
     }
 
-    /// Sets up the pairs of queues, fed from `pool`, starts the port and hands the queues out.
+    /// Sets up the pairs of queues, fed from `pool`, starts the port and hands the queues out. Whatever is
+    /// sent through them has to be of that pool.
     pub fn start(self, settings: PortSettings, pool: &Mempool) -> Result<StartedPort, DpdkError> {
         let OpenPort { id, device } = &*self.open;
         let (id, PortSettings { queues, mtu, rss_seed }) = (*id, settings);
@@ -110,6 +111,8 @@ impl Port {
         let mut plan = RssPlan::new(&info, &driver_name(&info), queues, rss_seed);
         let mut conf = rte_eth_conf::default();
         conf.rxmode.mtu = u32::from(mtu);
+        // All that is sent comes from one pool and has one owner, which spares the driver to look.
+        conf.txmode.offloads = info.tx_offload_capa & dpdk_sys::TX_FAST_FREE;
         if let Ok(plan) = &mut plan {
             plan.configure(&mut conf);
         }
