@@ -102,6 +102,24 @@ impl Mbuf {
         unsafe { self.get(dpdk_sys::MBUF_PKT_LEN) }
     }
 
+    /// Makes a packet of one segment `len` bytes long, from where it begins; what these are is whatever the
+    /// buffer held. False, and no change, where there is no room.
+    #[inline(always)]
+    #[must_use]
+    pub fn resize(&mut self, len: usize) -> bool {
+        let room = len <= usize::from(self.buf_len() - self.data_off());
+        if room {
+            self.place(self.data_off(), len as u16);
+        }
+        room
+    }
+
+    /// Starts loading the packet's first cache line.
+    #[inline(always)]
+    pub fn prefetch_data(&self) {
+        prefetch_address(self.start());
+    }
+
     /// Puts a VLAN tag that the driver took off back into the frame, so that the parser sees what was
     /// on the wire. Some drivers (af_packet) cannot leave it there.
     #[inline]

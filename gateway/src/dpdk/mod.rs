@@ -13,6 +13,7 @@
 
 #![allow(unsafe_code)]
 
+mod bulk;
 mod eal;
 mod error;
 mod flow_rules;
