@@ -1,0 +1,184 @@
+//! Systems under test come up, stop, go on, and leave nothing behind, however they or we end. They want
+//! root, two CPUs and `dpdk-testpmd`, which stands in for a generator, too.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+
+mod traces;
+
+use perf::system::{Hugepages, Io, Place, System, gateway, testpmd};
+use std::{
+    fs,
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+use traces::Traces;
+
+fn place(hugepages: bool) -> Place {
+    Place { cores: vec![1], generator_core: 0, hugepages, tsc_hz: 1_000_000_000 }
+}
+
+fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !done() {
+        assert!(Instant::now() < deadline, "{what}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Holds the other ends of a system's devices, and sends nothing.
+struct OtherEnds(Child);
+
+impl OtherEnds {
+    fn of(system: &dyn System, hugepages: bool) -> Self {
+        let (devices, more) = system.devices();
+        let mut command = Command::new("taskset");
+        command.args(["--cpu-list", "0", "dpdk-testpmd", "--lcores=0@0,1@0", "--no-pci"]);
+        match hugepages {
+            true => command.args(["--in-memory", "--single-file-segments"]),
+            false => command.args(["--no-huge", "--no-shconf", "-m", "128"]),
+        };
+        command.args(more);
+        for device in &devices {
+            command.args(["--vdev", device]);
+        }
+        command.args(["--", "--forward-mode=rxonly", "--auto-start", "--disable-link-check"]);
+        command.args(["--total-num-mbufs=8192", "--no-mlockall"]);
+        let pipes = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        OtherEnds(pipes.spawn().unwrap())
+    }
+}
+
+impl Drop for OtherEnds {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+/// Ticks of CPU time of all processes whose command line has the word.
+fn cpu_time(word: &str) -> u64 {
+    let stat = |pid: u32| fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let ticks = |stat: String| {
+        let after = stat.rsplit(") ").next().unwrap_or_default().to_owned();
+        let field = |number: usize| after.split(' ').nth(number)?.parse::<u64>().ok();
+        field(11).unwrap_or(0) + field(12).unwrap_or(0)
+    };
+    traces::children(word).into_iter().map(|pid| ticks(stat(pid))).sum()
+}
+
+/// Pauses it, sees that it uses no CPU, and resumes it.
+fn rests(system: &mut dyn System, word: &str) {
+    until("it spins", || {
+        let before = cpu_time(word);
+        thread::sleep(Duration::from_millis(50));
+        cpu_time(word) > before
+    });
+    system.pause().unwrap();
+    let before = cpu_time(word);
+    thread::sleep(Duration::from_millis(200));
+    assert!(cpu_time(word) <= before + 1, "{word} goes on");
+    system.resume().unwrap();
+    until("it spins again", || cpu_time(word) > before + 1);
+}
+
+fn with_hugepages(work: impl FnOnce(bool)) {
+    match Hugepages::allow() {
+        Ok(_allowance) => work(true),
+        Err(error) => {
+            eprintln!("without hugepages: {error:#}");
+            work(false);
+        }
+    }
+}
+
+fn gateway_over(io: Io) {
+    let before = Traces::now();
+    with_hugepages(|hugepages| {
+        let options =
+            gateway::Options { io, cycle_counters: true, ..gateway::Options::for_flows(10_000, 1) };
+        let mut system = gateway::start(&options, &place(hugepages)).unwrap();
+        let is_first = io == Io::MemifZeroCopy;
+        if is_first {
+            let error = system.ready().unwrap_err().to_string();
+            assert!(error.contains("no generator"), "{error}");
+        }
+        for _ in 0..if is_first { 1 } else { 2 } {
+            let _ends = OtherEnds::of(&system, hugepages);
+            until("the generator's sockets", || {
+                !is_first
+                    || !matches!(system.ready(), Err(e) if e.to_string().contains("no generator"))
+            });
+            system.ready().unwrap();
+            let sample = system.sample().unwrap().unwrap();
+            assert_eq!(sample.sessions, 0);
+            assert!(sample.session_bytes > 2 << 20, "{sample:?}");
+            assert!(system.flush().unwrap().unwrap() < 10.0);
+        }
+        rests(&mut system, "gateway.toml");
+        assert_ne!(Traces::now(), before, "traces are seen");
+    });
+    traces::gone(&before);
+}
+
+#[test]
+fn a_gateway_over_memif() {
+    gateway_over(Io::Memif);
+}
+
+#[test]
+fn a_gateway_over_memif_without_copying() {
+    gateway_over(Io::MemifZeroCopy);
+}
+
+#[test]
+fn a_gateway_over_packet_sockets() {
+    gateway_over(Io::AfPacket);
+}
+
+#[test]
+fn a_gateway_over_xdp_sockets() {
+    gateway_over(Io::AfXdp);
+}
+
+#[test]
+fn a_gateway_that_does_not_come_up_says_why() {
+    let before = Traces::now();
+    let options = gateway::Options { sessions_per_worker: 0, ..gateway::Options::for_flows(1, 1) };
+    let error = format!("{:#}", gateway::start(&options, &place(false)).unwrap_err());
+    assert!(error.contains("max_sessions") && error.contains("exit status: 2"), "{error}");
+    traces::gone(&before);
+}
+
+fn testpmd_over(io: Io) {
+    let before = Traces::now();
+    with_hugepages(|hugepages| {
+        let mut system = testpmd::start(io, &place(hugepages)).unwrap();
+        let _ends = OtherEnds::of(&system, hugepages);
+        system.ready().unwrap();
+        assert_eq!(system.sample().unwrap(), None);
+        rests(&mut system, "--forward-mode=io");
+    });
+    traces::gone(&before);
+}
+
+#[test]
+fn testpmd_over_memif() {
+    testpmd_over(Io::Memif);
+}
+
+#[test]
+fn testpmd_over_packet_sockets() {
+    testpmd_over(Io::AfPacket);
+}
+
+#[test]
+fn hugepages_are_given_back() {
+    const SURPLUS: &str = "/proc/sys/vm/nr_overcommit_hugepages";
+    let pages = || fs::read_to_string(SURPLUS).unwrap().trim().parse::<u64>().unwrap();
+    let before = pages();
+    let Ok(allowance) = Hugepages::allow() else { return };
+    assert!(pages() > before);
+    drop(allowance);
+    assert_eq!(pages(), before);
+}
