@@ -105,3 +105,6 @@ fn rate(run: &Run) -> Spread {
 fn is_more_better(of: &str) -> bool {
     matches!(of, "mpps" | "gbps" | "sessions_per_second" | "sessions")
 }
+
+#[cfg(test)]
+mod tests;

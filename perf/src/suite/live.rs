@@ -12,9 +12,10 @@ use anyhow::{Context, Result, bail};
 pub(super) struct Live {
     pub(super) subject: Subject,
     pub(super) name: String,
+    /// It ends before the system whose devices it holds.
+    pub(super) generator: Generator,
     /// `None` where the generator holds it.
     pub(super) system: Option<Box<dyn System>>,
-    pub(super) generator: Generator,
     /// All flows have sessions.
     pub(super) is_established: bool,
     /// There are sessions beside the flows.

@@ -253,3 +253,6 @@ fn latency(repeats: &[Repeat]) -> Option<Latency> {
         max: all.iter().map(|latency| latency.max).reduce(f64::max)?,
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -265,3 +265,6 @@ impl Scenario {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
