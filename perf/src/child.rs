@@ -208,3 +208,87 @@ impl Said {
         lines.iter().map(|line| format!("\n    {line}")).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::{Checksums, Ends, FarSide};
+
+    fn job() -> Job {
+        let ends = Ends::Devices { tunnel: "t".into(), external: "e".into() };
+        Job {
+            ends,
+            core: 0,
+            hugepages: false,
+            eal_args: Vec::new(),
+            far_side: FarSide::Nat,
+            flows: 1,
+            nodes: 1,
+            checksums: Checksums::Valid,
+        }
+    }
+
+    /// A generator of these shell commands, after it has read its job.
+    fn start(commands: &str) -> Result<Generator> {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("read -r job; {commands}")]);
+        Generator::start(command, &job(), &AtomicBool::new(false))
+    }
+
+    fn establish(generator: &mut Generator, within: Duration) -> Result<Event> {
+        let waiting = &mut Waiting { stop: &AtomicBool::new(false), second: &mut |_| () };
+        generator.step(&Step::Establish, within, waiting)
+    }
+
+    #[test]
+    fn a_generator_that_cannot_start_says_why() {
+        for (commands, expected) in [
+            ("echo '{\"failed\":\"no such device\"}'", "could not start: no such device"),
+            ("echo it is late >&2; exit 3", "exit status: 3\n    it is late"),
+            ("echo '{\"established\":{\"flows\":1,\"seconds\":1}}'; cat", "instead of being ready"),
+        ] {
+            let error = start(commands).unwrap_err().to_string();
+            assert!(error.contains(expected), "{commands}: {error}");
+        }
+        let none = Generator::start(Command::new("/nonexistent"), &job(), &AtomicBool::new(false));
+        assert!(
+            format!("{:#}", none.unwrap_err()).contains("generator /nonexistent: No such file")
+        );
+    }
+
+    #[test]
+    fn one_that_does_not_answer_is_given_up_with_its_last_lines() {
+        let mut generator =
+            start("echo '\"ready\"'; echo a driver hangs >&2; cat >/dev/null").unwrap();
+        while generator.said.quoted().is_empty() {
+            thread::yield_now();
+        }
+        let error = establish(&mut generator, Duration::from_millis(1)).unwrap_err().to_string();
+        assert_eq!(error, "the generator did not answer within 0 s\n    a driver hangs");
+        assert!(generator.is_broken());
+    }
+
+    #[test]
+    fn a_step_that_fails_leaves_the_generator_whole() {
+        let mut generator = start(
+            "echo '\"ready\"'; read -r step; echo '{\"failed\":\"no answer to ARP\"}'; read -r step; \
+             echo '{\"established\":{\"flows\":1,\"seconds\":0.5}}'; cat",
+        )
+        .unwrap();
+        let within = Duration::from_secs(60);
+        let error = establish(&mut generator, within).unwrap_err().to_string();
+        assert_eq!((error.as_str(), generator.is_broken()), ("no answer to ARP", false));
+        let event = establish(&mut generator, within).unwrap();
+        assert!(matches!(event, Event::Established { flows: 1, .. }), "{event:?}");
+    }
+
+    #[test]
+    fn it_ends_with_its_input_and_is_ended_else() {
+        for commands in ["echo '\"ready\"'; cat", "echo '\"ready\"'; exec sleep 1000"] {
+            let generator = start(commands).unwrap();
+            let pid = nix::unistd::Pid::from_raw(generator.child.id() as i32);
+            drop(generator);
+            assert!(nix::sys::signal::kill(pid, None).is_err(), "{commands}");
+        }
+    }
+}
