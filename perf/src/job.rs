@@ -172,12 +172,19 @@ pub struct Measured {
 /// Microseconds, from just before sending a burst to just after receiving one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Latency {
+    /// Packets that were timed.
     pub samples: u64,
+    /// The shortest.
     pub min: f64,
+    /// What half of the packets did not exceed.
     pub p50: f64,
+    /// What 90 of 100 packets did not exceed.
     pub p90: f64,
+    /// What 99 of 100 packets did not exceed.
     pub p99: f64,
+    /// What 999 of 1,000 packets did not exceed.
     pub p999: f64,
+    /// The longest.
     pub max: f64,
 }
 

@@ -13,15 +13,22 @@
 //! - [`generator`]: makes packets, counts what comes back; the only part in which DPDK runs
 //! - [`system`]: what is measured, and how it is started, sampled, paused
 //! - [`suite`]: which measurements there are, in which order, and what is made of them
+//! - [`child`]: a generator from the suite's side; [`progress`]: how far a run is; [`machine`]: where
 //! - [`result`]: the file that comes of it; [`report`]: the same for the eye; [`compare`]: two of them
+//!
+//! [`cli`] is the command line.
 //!
 //! All tuning is by one rule: systems alternate within one run, so that what the machine does beside
 //! it hits all of them.
 
+pub mod child;
+pub mod cli;
 pub mod compare;
 pub mod generator;
 pub mod job;
+pub mod machine;
 pub mod plan;
+pub mod progress;
 pub mod report;
 pub mod result;
 pub mod suite;

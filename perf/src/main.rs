@@ -1,5 +1,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    perf::suite::main()
+    perf::cli::main()
 }

@@ -8,20 +8,30 @@ use std::collections::BTreeMap;
 /// One run of the suite.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Results {
+    /// What it was measured on, with what.
     pub machine: Machine,
+    /// In the order in which they were measured.
     pub runs: Vec<Run>,
 }
 
+/// What was measured on, with what.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Machine {
+    /// As the CPU calls itself.
     pub cpu: String,
+    /// CPUs that the kernel has.
     pub cpus: usize,
     /// Of the time stamp counter, in which all cycles are.
     pub tsc_hz: u64,
+    /// All memory, in GiB.
     pub memory_gib: u64,
+    /// Its name and release.
     pub kernel: String,
+    /// Who made the virtual machine; none on bare metal.
     pub hypervisor: Option<String>,
+    /// Version of DPDK that was linked.
     pub dpdk: String,
+    /// Version of this program.
     pub egress_perf: String,
     /// When it began, UTC, RFC 3339.
     pub date: String,
@@ -34,16 +44,22 @@ pub struct Machine {
 pub struct Run {
     /// `gateway`, `gateway zero-copy`, `router`, `testpmd`, `kernel`, or the peer's name.
     pub system: String,
-    /// `throughput`, `ndr`, `latency`, `new sessions`, `churn`, `tear-down`, `capacity`, …
+    /// `throughput`, `throughput with 1 % new sessions`, `throughput with zero checksums`, `ndr`,
+    /// `latency at 50 %`, `new sessions`, `churn`, `tear-down`, `capacity`.
     pub scenario: String,
-    /// `memif`, `ring`, `af_packet`, `af_xdp`, `none`.
+    /// Of the system: `memif`, `ring`, `af_packet`, `af_xdp`; of the kernel `veth`.
     pub io: String,
+    /// From the pods to the world, back, or both.
     pub direction: Direction,
     /// Octets with frame check sequence, the pod's own frame where tunnelled; the mean where mixed.
     pub frame_bytes: f64,
+    /// Which lengths they have.
     pub frames: Frames,
+    /// Flows that were established before.
     pub flows: u32,
+    /// In which order packets are of these flows.
     pub order: Order,
+    /// Workers of the system, each on a CPU of its own.
     pub workers: usize,
     /// Million packets per second that came out on the other side.
     pub mpps: f64,
@@ -59,14 +75,17 @@ pub struct Run {
     pub stages: BTreeMap<String, f64>,
     /// Of what was sent, the part that did not come out.
     pub loss: f64,
+    /// The time packets took, in µs, where it was measured: the median of the repeats' percentiles.
     pub latency_us: Option<Latency>,
     /// Sessions opened (or ended, in `tear-down`) per second.
     pub sessions_per_second: Option<f64>,
     /// Sessions that there were.
     pub sessions: Option<u64>,
+    /// Memory of the session table by its sessions, once it is full.
     pub bytes_per_session: Option<f64>,
     /// p99.9 of the worker's busy turns, in µs.
     pub turn_p999_us: Option<f64>,
+    /// How often it was measured.
     pub repeats: usize,
     /// Smallest and largest of the repeats, of what the scenario is about.
     pub spread: Spread,
@@ -82,7 +101,10 @@ pub struct Run {
 pub struct Spread {
     /// `mpps`, `cycles_per_packet`, `sessions_per_second`, `latency_us.p99`, …
     pub of: String,
+    /// Of the repeat with the least.
     pub min: f64,
+    /// Of the one in the middle.
     pub median: f64,
+    /// Of the one with the most.
     pub max: f64,
 }

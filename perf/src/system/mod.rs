@@ -36,8 +36,8 @@ pub trait System: Send {
     /// the generator's EAL.
     fn devices(&self) -> ([String; 2], Vec<String>);
 
-    /// To be called when a generator has its devices: waits until the system forwards, or says why it does
-    /// not.
+    /// To be called when the generator has its devices, each generator anew: waits until the system
+    /// forwards, or says why it does not.
     fn ready(&mut self) -> Result<()>;
 
     /// What it counted since it started; `None` where it tells nothing.

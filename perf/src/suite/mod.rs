@@ -1,0 +1,94 @@
+//! What is measured, in which order, and what is made of it.
+//!
+//! - `scenarios`: the standard set, as a table
+//! - `group`: rows of the table whose systems run at the same time; jobs and steps for their generators
+//! - `start`: how a system comes to run
+//! - `side_by_side`: systems take turns, all but one of them paused; `live`: one of them
+//! - `measure`: what a repeat says, and what several say together; `spread`: their median and range
+
+pub mod group;
+mod live;
+pub mod measure;
+pub mod scenarios;
+pub mod side_by_side;
+pub mod spread;
+pub mod start;
+
+use crate::{
+    progress::Progress,
+    result::{Machine, Results},
+};
+use group::{Group, Timing};
+use side_by_side::{Outcome, Skipped};
+use start::Start;
+use std::{path::PathBuf, sync::atomic::AtomicBool};
+
+/// The highest part of packets that may be lost at a rate that counts as free of loss: one packet that
+/// the machine beside us costs shall not decide.
+pub const NO_LOSS: f64 = 1e-5;
+
+/// What the user chose, of what concerns generators and systems.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    pub generator_core: usize,
+    /// The CPU of whatever is measured.
+    pub system_core: usize,
+    pub hugepages: bool,
+    /// The program `egress-gateway`; `None`: the one beside this program.
+    pub gateway: Option<PathBuf>,
+    /// A command that starts another NAT on the same memif sockets.
+    pub peer: Option<String>,
+    pub timing: Timing,
+    /// Of the time stamp counter; 0 where there is none.
+    pub tsc_hz: u64,
+}
+
+/// What came of a whole run.
+#[derive(Debug)]
+pub struct Done {
+    pub results: Results,
+    pub skipped: Vec<Skipped>,
+    /// The user wanted to stop.
+    pub is_interrupted: bool,
+}
+
+impl Done {
+    /// What was to be measured and failed although this machine can do it: the gateway's, not a
+    /// baseline's.
+    pub fn failures(&self) -> impl Iterator<Item = &Skipped> {
+        self.skipped.iter().filter(|skipped| skipped.is_failure)
+    }
+}
+
+/// Measures group after group. `save` gets what there is after each of them.
+pub fn run(
+    groups: &[Group],
+    machine: Machine,
+    settings: &Settings,
+    start: &mut dyn Start,
+    progress: &mut Progress,
+    stop: &AtomicBool,
+    mut save: impl FnMut(&Results) -> anyhow::Result<()>,
+) -> anyhow::Result<Done> {
+    let results = Results { machine, runs: Vec::new() };
+    let mut done = Done { results, skipped: Vec::new(), is_interrupted: false };
+    for group in groups {
+        let seconds = group.estimate(&settings.timing) as u64;
+        progress.line(&format!("{} (about {})", group.name(), admin::number::duration(seconds)));
+        let outcome = side_by_side::measure(group, settings, start, progress, stop);
+        let Outcome { runs, skipped, tsc_hz, is_interrupted } = outcome;
+        done.results.runs.extend(runs);
+        done.skipped.extend(skipped);
+        // What cycles were counted with.
+        if tsc_hz != 0 {
+            done.results.machine.tsc_hz = tsc_hz;
+        }
+        save(&done.results)?;
+        if is_interrupted {
+            done.is_interrupted = true;
+            break;
+        }
+    }
+    progress.end();
+    Ok(done)
+}

@@ -1,0 +1,66 @@
+use super::{super::group::Timing, *};
+
+fn minutes(quick: bool, timing: &Timing) -> f64 {
+    groups(quick, true, &[]).iter().map(|group| group.estimate(timing)).sum::<f64>() / 60.0
+}
+
+#[test]
+fn the_sets_take_as_long_as_they_may() {
+    assert!(minutes(true, &Timing::QUICK) < 5.0, "{}", minutes(true, &Timing::QUICK));
+    assert!(minutes(false, &Timing::FULL) < 40.0, "{}", minutes(false, &Timing::FULL));
+}
+
+#[test]
+fn the_short_set_is_a_part_of_the_full_one() {
+    let names = |quick| -> Vec<String> {
+        let groups = groups(quick, true, &[]);
+        let all = groups.iter().flat_map(|group| &group.measurements);
+        all.map(|of| format!("{} {:?}", of.name(), of.subjects)).collect()
+    };
+    let (quick, full) = (names(true), names(false));
+    assert!(quick.iter().all(|name| full.contains(name)));
+    assert!(quick.len() < full.len());
+}
+
+#[test]
+fn results_can_tell_all_rows_apart() {
+    let mut seen = Vec::new();
+    for group in groups(false, true, &[]) {
+        for measurement in &group.measurements {
+            for subject in &measurement.subjects {
+                let name = format!("{}, {}", subject.title(), measurement.name());
+                assert!(!seen.contains(&name), "{name} is twice in the table");
+                seen.push(name);
+            }
+        }
+    }
+}
+
+#[test]
+fn systems_of_a_group_have_devices_of_one_sort() {
+    for group in groups(false, true, &[]) {
+        let subjects = group.subjects();
+        let first = subjects[0];
+        assert!(subjects.iter().all(|subject| subject.io.is_veth() == first.io.is_veth()));
+        assert!(subjects.iter().all(|s| (s.io == Io::Ring) == (first.io == Io::Ring)));
+    }
+}
+
+#[test]
+fn a_part_is_selected_by_what_describes_it() {
+    let of = |only: &[&str]| -> Vec<String> {
+        let only: Vec<String> = only.iter().map(|only| only.to_string()).collect();
+        let groups = groups(false, false, &only);
+        let all = groups.iter().flat_map(|group| &group.measurements);
+        all.flat_map(|of| {
+            of.subjects.iter().map(|s| format!("{} {}", s.title(), of.scenario.name()))
+        })
+        .collect()
+    };
+    assert_eq!(of(&["churn"]), ["gateway over memif churn"]);
+    assert_eq!(of(&["churn", "capacity"]).len(), 2);
+    assert!(of(&["kernel"]).iter().all(|title| title.starts_with("kernel over veth")));
+    assert!(of(&["nothing of the sort"]).is_empty());
+    // Without a peer there is none.
+    assert!(of(&["peer"]).is_empty());
+}
