@@ -5,7 +5,7 @@
 
 mod traces;
 
-use perf::system::{Hugepages, Io, Place, System, gateway, testpmd};
+use perf::system::{Hugepages, Io, Place, System, gateway, kernel, peer, testpmd};
 use std::{
     fs,
     process::{Child, Command, Stdio},
@@ -181,4 +181,54 @@ fn hugepages_are_given_back() {
     assert!(pages() > before);
     drop(allowance);
     assert_eq!(pages(), before);
+}
+
+#[test]
+fn the_kernel() {
+    let before = Traces::now();
+    // More than any machine has room for by itself.
+    let options = kernel::Options::for_flows(3_000_000, 64);
+    let mut system = kernel::start(&options, &place(false)).unwrap();
+    system.ready().unwrap();
+    let sample = system.sample().unwrap().unwrap();
+    assert_eq!(sample.sessions, 0);
+    system.pause().unwrap();
+    system.resume().unwrap();
+    assert!(system.flush().unwrap().unwrap() < 10.0);
+    assert_ne!(Traces::now(), before, "traces are seen");
+    drop(system);
+    traces::gone(&before);
+}
+
+fn peer(command: &str) -> peer::Options {
+    peer::Options { command: command.to_owned(), flows: 1000, nodes: 4, udp_timeout: 86_400 }
+}
+
+/// testpmd again, as a stranger would start it: with a child that has to go with it.
+const STRANGER: &str = "sleep infinity & \
+    exec dpdk-testpmd --lcores 0@$EGRESS_PERF_CORE,1@$EGRESS_PERF_CORE --no-pci --no-huge \
+    --no-shconf -m 128 --no-telemetry \
+    --vdev net_memif0,role=server,socket-abstract=no,socket=$EGRESS_PERF_TUNNEL_SOCKET \
+    --vdev net_memif1,role=server,socket-abstract=no,socket=$EGRESS_PERF_EXTERNAL_SOCKET \
+    -- --forward-mode=io --auto-start --disable-link-check --total-num-mbufs=8192 --no-mlockall";
+
+#[test]
+fn a_peer() {
+    let before = Traces::now();
+    let mut system = peer::start(&peer(STRANGER), &place(false)).unwrap();
+    let ends = OtherEnds::of(&system, false);
+    system.ready().unwrap();
+    assert_eq!(system.sample().unwrap(), None);
+    rests(&mut system, "--forward-mode=io");
+    drop(system);
+    drop(ends);
+    traces::gone(&before);
+}
+
+#[test]
+fn a_peer_that_fails_says_why() {
+    let before = Traces::now();
+    let error = peer::start(&peer("echo no licence; false"), &place(false)).unwrap_err();
+    assert!(format!("{error:#}").contains("no licence"), "{error:#}");
+    traces::gone(&before);
 }
