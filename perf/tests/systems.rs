@@ -5,9 +5,14 @@
 
 mod traces;
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use perf::system::{Hugepages, Io, Place, System, gateway, kernel, peer, testpmd};
 use std::{
     fs,
+    io::{BufRead, BufReader},
     process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -198,6 +203,56 @@ fn the_kernel() {
     assert_ne!(Traces::now(), before, "traces are seen");
     drop(system);
     traces::gone(&before);
+}
+
+const HOLD: &str = "HOLD_SYSTEMS_UNTIL_KILLED";
+
+/// Runs this test again in a process of its own, which holds systems of every kind, and ends that by the
+/// signal.
+fn ended_by(test: &str, signal: Signal) {
+    if std::env::var_os(HOLD).is_some() {
+        hold();
+    }
+    let before = Traces::of(0);
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args([test, "--exact", "--nocapture"]).env(HOLD, "1");
+    let mut holder = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(holder.stdout.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().ends_with("all are there")), "it did not start them");
+    let pid = holder.id();
+    let there = format!("{:?}", Traces::of(pid));
+    for kind in ["interface", "table netdev", "folder", "gateway.toml", "dpdk-testpmd"] {
+        assert!(there.contains(kind), "{kind}: {there}");
+    }
+    kill(Pid::from_raw(pid.cast_signed()), signal).unwrap();
+    holder.wait().unwrap();
+    traces::gone_of(pid, &before);
+}
+
+fn hold() -> ! {
+    let hugepages = Hugepages::allow();
+    let place = place(hugepages.is_ok());
+    let options = gateway::Options { io: Io::AfPacket, ..gateway::Options::for_flows(10_000, 1) };
+    let _gateway = gateway::start(&options, &place).unwrap();
+    let mut testpmd = testpmd::start(Io::Memif, &place).unwrap();
+    // One that rests, too.
+    testpmd.pause().unwrap();
+    let _kernel = kernel::start(&kernel::Options::for_flows(3_000_000, 1), &place).unwrap();
+    let _peer = peer::start(&peer(STRANGER), &place).unwrap();
+    println!("all are there");
+    loop {
+        thread::park();
+    }
+}
+
+#[test]
+fn nothing_is_left_by_one_who_is_told_to_end() {
+    ended_by("nothing_is_left_by_one_who_is_told_to_end", Signal::SIGTERM);
+}
+
+#[test]
+fn nothing_is_left_by_one_who_is_killed() {
+    ended_by("nothing_is_left_by_one_who_is_killed", Signal::SIGKILL);
 }
 
 fn peer(command: &str) -> peer::Options {
