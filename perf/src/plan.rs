@@ -27,6 +27,9 @@ pub const REMOTE_L4_PORT: u16 = 443;
 pub const PODS: (Ipv4Addr, u8) = (Ipv4Addr::new(10, 0, 0, 0), 8);
 pub const REMOTES: (Ipv4Addr, u8) = (Ipv4Addr::new(198, 18, 0, 0), 15);
 
+/// Destination of the frames in the tunnel that come to the system; some take no other.
+pub const INNER_MAC: [u8; 6] = [0x02, 0, 0, 0, 0x07, 0x07];
+
 const FLOWS_PER_POD: u32 = 64;
 
 /// One UDP flow as its pod sees it.

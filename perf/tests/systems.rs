@@ -5,9 +5,14 @@
 
 mod traces;
 
-use perf::system::{Hugepages, Io, Place, System, gateway, testpmd};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use perf::system::{Hugepages, Io, Place, System, gateway, kernel, peer, testpmd};
 use std::{
     fs,
+    io::{BufRead, BufReader},
     process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -181,4 +186,104 @@ fn hugepages_are_given_back() {
     assert!(pages() > before);
     drop(allowance);
     assert_eq!(pages(), before);
+}
+
+#[test]
+fn the_kernel() {
+    let before = Traces::now();
+    // More than any machine has room for by itself.
+    let options = kernel::Options::for_flows(3_000_000, 64);
+    let mut system = kernel::start(&options, &place(false)).unwrap();
+    system.ready().unwrap();
+    let sample = system.sample().unwrap().unwrap();
+    assert_eq!(sample.sessions, 0);
+    system.pause().unwrap();
+    system.resume().unwrap();
+    assert!(system.flush().unwrap().unwrap() < 10.0);
+    assert_ne!(Traces::now(), before, "traces are seen");
+    drop(system);
+    traces::gone(&before);
+}
+
+const HOLD: &str = "HOLD_SYSTEMS_UNTIL_KILLED";
+
+/// Runs this test again in a process of its own, which holds systems of every kind, and ends that by the
+/// signal.
+fn ended_by(test: &str, signal: Signal) {
+    if std::env::var_os(HOLD).is_some() {
+        hold();
+    }
+    let before = Traces::of(0);
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args([test, "--exact", "--nocapture"]).env(HOLD, "1");
+    let mut holder = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(holder.stdout.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().ends_with("all are there")), "it did not start them");
+    let pid = holder.id();
+    let there = format!("{:?}", Traces::of(pid));
+    for kind in ["interface", "table netdev", "folder", "gateway.toml", "dpdk-testpmd"] {
+        assert!(there.contains(kind), "{kind}: {there}");
+    }
+    kill(Pid::from_raw(pid.cast_signed()), signal).unwrap();
+    holder.wait().unwrap();
+    traces::gone_of(pid, &before);
+}
+
+fn hold() -> ! {
+    let hugepages = Hugepages::allow();
+    let place = place(hugepages.is_ok());
+    let options = gateway::Options { io: Io::AfPacket, ..gateway::Options::for_flows(10_000, 1) };
+    let _gateway = gateway::start(&options, &place).unwrap();
+    let mut testpmd = testpmd::start(Io::Memif, &place).unwrap();
+    // One that rests, too.
+    testpmd.pause().unwrap();
+    let _kernel = kernel::start(&kernel::Options::for_flows(3_000_000, 1), &place).unwrap();
+    let _peer = peer::start(&peer(STRANGER), &place).unwrap();
+    println!("all are there");
+    loop {
+        thread::park();
+    }
+}
+
+#[test]
+fn nothing_is_left_by_one_who_is_told_to_end() {
+    ended_by("nothing_is_left_by_one_who_is_told_to_end", Signal::SIGTERM);
+}
+
+#[test]
+fn nothing_is_left_by_one_who_is_killed() {
+    ended_by("nothing_is_left_by_one_who_is_killed", Signal::SIGKILL);
+}
+
+fn peer(command: &str) -> peer::Options {
+    peer::Options { command: command.to_owned(), flows: 1000, nodes: 4, udp_timeout: 86_400 }
+}
+
+/// testpmd again, as a stranger would start it: with a child that has to go with it.
+const STRANGER: &str = "sleep infinity & \
+    exec dpdk-testpmd --lcores 0@$EGRESS_PERF_CORE,1@$EGRESS_PERF_CORE --no-pci --no-huge \
+    --no-shconf -m 128 --no-telemetry \
+    --vdev net_memif0,role=server,socket-abstract=no,socket=$EGRESS_PERF_TUNNEL_SOCKET \
+    --vdev net_memif1,role=server,socket-abstract=no,socket=$EGRESS_PERF_EXTERNAL_SOCKET \
+    -- --forward-mode=io --auto-start --disable-link-check --total-num-mbufs=8192 --no-mlockall";
+
+#[test]
+fn a_peer() {
+    let before = Traces::now();
+    let mut system = peer::start(&peer(STRANGER), &place(false)).unwrap();
+    let ends = OtherEnds::of(&system, false);
+    system.ready().unwrap();
+    assert_eq!(system.sample().unwrap(), None);
+    rests(&mut system, "--forward-mode=io");
+    drop(system);
+    drop(ends);
+    traces::gone(&before);
+}
+
+#[test]
+fn a_peer_that_fails_says_why() {
+    let before = Traces::now();
+    let error = peer::start(&peer("echo no licence; false"), &place(false)).unwrap_err();
+    assert!(format!("{error:#}").contains("no licence"), "{error:#}");
+    traces::gone(&before);
 }

@@ -12,6 +12,8 @@ use gateway::{
     wire::MacAddress,
 };
 use std::{
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -113,10 +115,62 @@ pub(super) struct Device {
 }
 
 pub(super) fn open_device(eal: &Eal, device: &str, pool: &Mempool) -> Result<Device> {
+    if let Some(socket) = client_socket(device) {
+        wait_for_server(device, &socket)?;
+    }
     let settings = PortSettings { queues: 1, mtu: MTU, rss_seed: [7; 16] };
     let port = Port::probe(eal, device)?;
     let mac = port.mac();
     let mut started = port.start(settings, pool)?;
     let queues = started.queues.pop().with_context(|| format!("{device} has no queues"))?;
     Ok(Device { mac, queues, watch: started.watch })
+}
+
+/// The socket file of a memif's client: it looks once whether somebody serves it.
+fn client_socket(device: &str) -> Option<PathBuf> {
+    let mut words = device.split(',');
+    let is_memif = words.next()?.starts_with("net_memif");
+    let value = |key: &str| {
+        let mut pairs = device.split(',').filter_map(|word| word.split_once('='));
+        pairs.find(|(name, _)| *name == key).map(|(_, value)| value)
+    };
+    let is_client = value("role").is_none_or(|role| matches!(role, "client" | "slave"));
+    let is_file = value("socket-abstract") == Some("no");
+    (is_memif && is_client && is_file).then(|| value("socket").map(PathBuf::from)).flatten()
+}
+
+fn wait_for_server(device: &str, socket: &Path) -> Result<()> {
+    let deadline = Instant::now() + LINK_PATIENCE;
+    // memif's sockets are of another type: to be told so is to be told that one is there, and it hears
+    // nothing of it.
+    let is_there = || match UnixStream::connect(socket) {
+        Ok(_) => true,
+        Err(error) => error.raw_os_error() == Some(nix::errno::Errno::EPROTOTYPE as i32),
+    };
+    while !is_there() {
+        if Instant::now() > deadline {
+            bail!("{device}: nobody serves the socket: the process with role=server comes first");
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_memifs_client_has_a_socket_to_wait_for() {
+        for (device, socket) in [
+            ("net_memif0,role=client,socket-abstract=no,socket=/t/0.sock", Some("/t/0.sock")),
+            ("net_memif0,socket=/t/0.sock,socket-abstract=no", Some("/t/0.sock")),
+            ("net_memif0,role=server,socket-abstract=no,socket=/t/0.sock", None),
+            ("net_memif0,role=client,socket=name", None),
+            ("net_af_packet0,iface=tun0,socket-abstract=no,socket=/t/0.sock", None),
+            ("net_ring0", None),
+        ] {
+            assert_eq!(client_socket(device), socket.map(PathBuf::from), "{device}");
+        }
+    }
 }

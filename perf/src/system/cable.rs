@@ -82,10 +82,7 @@ impl Cable {
             }
         };
         let packet_sockets = |ends: [&str; 2], queues: usize| {
-            let device = |number: usize| {
-                format!("net_af_packet{number},iface={},qpairs={queues},{RING}", ends[number])
-            };
-            [device(0), device(1)]
+            [0, 1].map(|number| packet_socket(number, ends[number], queues))
         };
         let xdp_sockets = |number: usize, end: &str| {
             format!("net_af_xdp{number},iface={end},start_queue=0,queue_count={queues}")
@@ -128,9 +125,25 @@ impl Cable {
         self.io == Io::MemifZeroCopy
     }
 
+    /// Whether the system has opened both devices, of a system that is there before the generator.
+    pub(super) fn is_held(&self) -> Result<bool> {
+        let Some(namespace) = &self.namespace else { return Ok(self.has_sockets()) };
+        Ok(match self.io {
+            // A line for each socket, under a heading.
+            Io::AfPacket => namespace.run("cat /proc/net/packet")?.lines().count() > 2,
+            Io::AfXdp => namespace.run("ip -o link show")?.matches("prog/xdp").count() == 2,
+            Io::Memif | Io::MemifZeroCopy => self.has_sockets(),
+        })
+    }
+
     /// Whether who serves memif has made both sockets.
     pub(super) fn has_sockets(&self) -> bool {
         self.sockets.iter().all(|socket| socket.exists())
+    }
+
+    /// Of memif, tunnel and external.
+    pub(super) fn sockets(&self) -> &[PathBuf; 2] {
+        &self.sockets
     }
 
     /// Begins a command where the system's devices are, on CPUs that are not the generator's; its words are
@@ -142,4 +155,9 @@ impl Cable {
             None => command,
         })
     }
+}
+
+/// DPDK's words for the interface.
+pub(super) fn packet_socket(number: usize, interface: &str, queues: usize) -> String {
+    format!("net_af_packet{number},iface={interface},qpairs={queues},{RING}")
 }

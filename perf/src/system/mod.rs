@@ -10,9 +10,12 @@ mod cable;
 pub mod gateway;
 pub mod hugepages;
 mod keeper;
+pub mod kernel;
 mod namespace;
+pub mod peer;
 pub mod place;
 mod process;
+pub mod router;
 pub mod testpmd;
 
 pub use cable::Io;
