@@ -80,7 +80,7 @@ fn every_flow_has_one_of_the_workers_and_every_worker_has_flows() {
         let all: HashSet<usize> = (0..steering.workers()).collect();
         let flow = |l4_port| ("10.244.1.10", l4_port, "198.51.100.10", 443, 0, Protocol::Tcp);
         assert_eq!(owners(&|i| of_in2out(&steering, flow(i))), all);
-        assert_eq!(owners(&|i| steering.of_out2in(i)), all);
+        assert_eq!(owners(&|i| steering.of_residue(i)), all);
         let (pod, remote) = (Ipv4Addr::new(10, 244, 1, 10), Ipv4Addr::new(198, 51, 100, 10));
         assert_eq!(owners(&|i| steering.of_fragment(pod, remote, 17, i.into())), all);
     }
@@ -131,7 +131,7 @@ fn what_comes_back_to_a_shares_l4_port_comes_to_its_worker() {
             let share = steering.share(worker);
             assert!(!share.is_empty());
             for index in 0..share.len() {
-                assert_eq!(steering.of_out2in(share.nth(index).unwrap()), worker);
+                assert_eq!(steering.of_residue(share.nth(index).unwrap()), worker);
             }
         }
         assert!(steering.share(steering.workers()).is_empty());
@@ -171,7 +171,7 @@ fn icmp_errors<A: Address>(pod: A, remote: A, egress: A) {
         // Egress IP → remote, as the world got it.
         let destination = at(remote, if query { external } else { 443 });
         let left = Embedded { protocol, source: at(egress, external), destination };
-        assert_eq!(steering.of_icmp_error_out2in(&left), steering.of_out2in(external), "{left:?}");
+        assert_eq!(steering.of_icmp_error_out2in(&left), steering.of_residue(external), "{left:?}");
     }
 }
 
@@ -205,7 +205,7 @@ fn what_is_published_says_who_owns_what() {
         assert_eq!(steering.residue_map().len(), residues, "{workers} workers");
         for l4_port in 0..=u16::MAX {
             let residue = usize::from(l4_port) % residues;
-            assert_eq!(steering.of_out2in(l4_port), usize::from(steering.residue_map()[residue]));
+            assert_eq!(steering.of_residue(l4_port), usize::from(steering.residue_map()[residue]));
         }
         let shards: Vec<usize> = (0..workers)
             .map(|w| steering.shard_map().iter().filter(|owner| usize::from(**owner) == w).count())

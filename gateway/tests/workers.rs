@@ -40,7 +40,11 @@ fn a_flow_has_one_session_whatever_queue_its_packets_come_to() {
             let (source, l4_port) = *sources.first().unwrap();
             assert_eq!(source, EGRESS);
             let owner = gateway.owner((POD, pod), (REMOTE, 53));
-            assert_eq!(gateway.steering.of_out2in(l4_port), owner, "its answers come to the owner");
+            assert_eq!(
+                gateway.steering.of_residue(l4_port),
+                owner,
+                "its answers come to the owner"
+            );
             for at in 0..workers {
                 let seen = gateway.world_sends(at, &answer(l4_port, b"in"));
                 assert_eq!(seen.len(), 1, "{workers} workers: {:?}", gateway.drops());

@@ -52,6 +52,7 @@ impl Toeplitz {
     }
 
     /// Of a packet by its addresses; `None` where they are of two families.
+    #[inline]
     pub fn of_addresses(&self, source: IpAddr, destination: IpAddr) -> Option<u32> {
         Some(match (source, destination) {
             (IpAddr::V4(source), IpAddr::V4(destination)) => {
@@ -65,6 +66,7 @@ impl Toeplitz {
     }
 
     /// What the l4_ports of a packet between addresses of `family` add to [`Self::of_addresses`].
+    #[inline]
     pub fn of_l4_ports(&self, family: IpAddr, source: u16, destination: u16) -> u32 {
         let place = if family.is_ipv4() { 8 } else { 32 };
         self.part(place, &source.to_be_bytes()) ^ self.part(place + 2, &destination.to_be_bytes())

@@ -25,6 +25,7 @@ mod power;
 mod queue;
 mod rss;
 pub mod rte_hash;
+mod soft_rss;
 
 pub use eal::{Eal, EalOptions, tsc_hz, version};
 pub use error::DpdkError;
@@ -36,3 +37,4 @@ pub use mempool::Mempool;
 pub use port::{DpdkPortWatch, Port, PortSettings, StartedPort};
 pub use queue::{RxQueue, TxQueue};
 pub use rss::{NoRss, Rss};
+pub use soft_rss::SoftRss;
