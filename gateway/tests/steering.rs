@@ -4,7 +4,9 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
 use gateway::{
-    datapath::steering::{Embedded, InvalidSeed, MAX_WORKERS, SHARDS, ShardSeed, Steering},
+    datapath::steering::{
+        Embedded, InvalidSeed, MAX_WORKERS, SHARDS, ShardSeed, Steering, Unpredictable,
+    },
     nat::{Endpoint, FlowKey, InternalEndpoint, Protocol, RemoteEndpoint, flow::Address},
 };
 use std::{
@@ -228,6 +230,39 @@ fn a_wrong_number_of_workers_and_a_wrong_seed_are_errors() {
     {
         assert_eq!(wrong.parse::<ShardSeed>(), Err(InvalidSeed), "{wrong:?}");
     }
+}
+
+/// Microsoft's key, continued so that any length can be had.
+fn rss_key(len: usize) -> Vec<u8> {
+    const KEY: [u8; 40] = [
+        0x6d, 0x5a, 0x56, 0xda, 0x25, 0x5b, 0x0e, 0xc2, 0x41, 0x67, 0x25, 0x3d, 0x43, 0xa3, 0x8f,
+        0xb0, 0xd0, 0xca, 0x2b, 0xcb, 0xae, 0x7b, 0x30, 0xb4, 0x77, 0xcb, 0x2d, 0xa3, 0x80, 0x30,
+        0xf2, 0x0c, 0x6a, 0x42, 0xb7, 0x3b, 0xbe, 0xac, 0x01, 0xfa,
+    ];
+    KEY.into_iter().cycle().take(len).collect()
+}
+
+#[test]
+fn a_nic_whose_rss_is_no_help_is_told_why() {
+    let round_robin = |entries: u16| -> Vec<u16> { (0..entries).map(|i| i % 3).collect() };
+    let why = |key: &[u8], reta: &[u16]| steering(3).with_rss(key, reta).unwrap_err().to_string();
+    let entries =
+        |n| format!("its redirection table has {n} entries: a power of two up to 1024 is needed");
+    for n in [0, 3, 100, 130, 2048] {
+        assert_eq!(why(&rss_key(40), &round_robin(n)), entries(n));
+    }
+    assert_eq!(
+        why(&rss_key(40), &[0, 1, 2, 3]),
+        "entry 3 of its redirection table names queue 3, of 3"
+    );
+    assert_eq!(why(&rss_key(40), &[0, 2, 0, 2]), "no entry of its redirection table names queue 1");
+    assert_eq!(why(&rss_key(39), &round_robin(128)), "an RSS key of 39 octets: 40 are needed");
+    assert_eq!(
+        why(&[0; 40], &round_robin(128)),
+        "the RSS key does not spread 1024 neighbouring l4_ports over all of 1024 values"
+    );
+    let error = steering(3).with_rss(&[0; 39], &[0, 1]).unwrap_err();
+    assert_eq!(error, Unpredictable::Nothing(2), "the table is looked at first");
 }
 
 fn v4(n: u32) -> Ipv4Addr {

@@ -12,7 +12,7 @@ use std::net::IpAddr;
 #[derive(Clone, Debug)]
 pub struct Toeplitz {
     /// By place in the input, then by the octet there.
-    tables: Box<[[u32; 256]]>,
+    tables: Box<[[u32; 256]; MAX_INPUT]>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -29,7 +29,8 @@ impl Toeplitz {
         if key.len() < MIN_KEY {
             return Err(ShortKey(key.len()));
         }
-        let tables = key.windows(5).take(MAX_INPUT).map(|window| {
+        let table = |place: usize| {
+            let window = &key[place..place + 5];
             let bits = window.iter().fold(0u64, |bits, octet| bits << 8 | u64::from(*octet));
             // The 32 bits of the key that begin at bit `n` of this octet.
             let at = |n: u32| (bits >> (8 - n)) as u32;
@@ -37,8 +38,8 @@ impl Toeplitz {
                 let is_set = |n: &u32| octet & (0x80 >> n) != 0;
                 (0..8).filter(is_set).map(at).fold(0, |hash, part| hash ^ part)
             })
-        });
-        Ok(Toeplitz { tables: tables.collect() })
+        };
+        Ok(Toeplitz { tables: Box::new(std::array::from_fn(table)) })
     }
 
     /// What `octets` at `place` of the input add to the hash.
