@@ -4,17 +4,17 @@
 //! without RSS, or one that does not say what it does, is no error.
 //!
 //! The key is one with which the l4_port of a packet decides its queue as evenly as can be, so that workers can
-//! choose l4_ports by it: see [`crate::nat::l4_port::Prediction`].
+//! choose l4_ports by it: see [`Toeplitz::spreads_l4_ports`].
 //!
 //! Tested on `net_null`, whose driver keeps key and table as a NIC does, but spreads nothing; what a NIC would
 //! do with them is told by [`super::SoftRss`], DPDK's own computation. Not run on a NIC.
 
-use crate::nat::l4_port::{Prediction, UnfitKey};
 use dpdk_sys::{rte_eth_conf, rte_eth_dev_info, rte_eth_rss_conf, rte_eth_rss_reta_entry64};
 use rand_chacha::{
     ChaCha20Rng,
     rand_core::{RngCore, SeedableRng},
 };
+use steering::toeplitz::Toeplitz;
 
 /// What a port's RSS does, as its driver tells it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -186,7 +186,7 @@ fn derive_key(seed: [u8; 16], len: usize) -> Vec<u8> {
         random.set_stream(stream);
         random.set_word_pos(0);
         random.fill_bytes(&mut key);
-        if !matches!(Prediction::new(&key), Err(UnfitKey::Uneven)) {
+        if Toeplitz::new(&key).map_or(true, |toeplitz| toeplitz.spreads_l4_ports()) {
             break;
         }
     }
@@ -245,7 +245,8 @@ mod tests {
     #[test]
     fn every_seed_has_a_key_by_which_l4_ports_can_be_chosen() {
         for seed in 0..100 {
-            assert!(Prediction::new(&derive_key([seed; 16], 40)).is_ok(), "{seed}");
+            let key = Toeplitz::new(&derive_key([seed; 16], 40)).unwrap();
+            assert!(key.spreads_l4_ports(), "{seed}");
         }
     }
 }

@@ -1,5 +1,5 @@
 //! The hash of a NIC's RSS as DPDK computes it. Not for packets: the gateway has a faster one of its own
-//! ([`crate::nat::l4_port::Prediction`]), and this is what that is held to, in tests and once at each start.
+//! ([`steering::toeplitz`]), and this is what that is held to, in tests and once at each start.
 
 use std::net::{IpAddr, SocketAddr};
 

@@ -21,8 +21,9 @@ use crate::{
     wire::{Both, Each},
 };
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use steering::toeplitz::{ShortKey, Toeplitz};
+use steering::toeplitz::{BLOCK, ShortKey, Toeplitz};
 
+const _: () = assert!(BLOCK == MAX_MODULUS, "a share tells as many names apart");
 const LOWER: u16 = MAX_MODULUS - 1;
 const BLOCKS: usize = 1 << (u16::BITS - MAX_MODULUS.trailing_zeros());
 
@@ -53,19 +54,16 @@ struct Parts {
 }
 
 impl Parts {
-    fn new(toeplitz: &Toeplitz, family: IpAddr) -> Result<Self, UnfitKey> {
-        const NONE: u16 = u16::MAX;
+    /// Of a key that spreads l4_ports.
+    fn new(toeplitz: &Toeplitz, family: IpAddr) -> Self {
         let hash = |l4_port: usize| toeplitz.of_l4_ports(family, 0, l4_port as u16) as u16 & LOWER;
         let of_lower = std::array::from_fn(hash);
-        let mut inverse = [NONE; MAX_MODULUS as usize];
+        let mut inverse = [0; MAX_MODULUS as usize];
         for (l4_port, hash) in (0..).zip(of_lower) {
             inverse[usize::from(hash)] = l4_port;
         }
-        if inverse.contains(&NONE) {
-            return Err(UnfitKey::Uneven);
-        }
         let of_block = std::array::from_fn(|block| hash(block * usize::from(MAX_MODULUS)));
-        Ok(Parts { of_lower, inverse, of_block })
+        Parts { of_lower, inverse, of_block }
     }
 }
 
@@ -73,9 +71,12 @@ impl Prediction {
     /// `key`: as the NIC has it.
     pub fn new(key: &[u8]) -> Result<Self, UnfitKey> {
         let toeplitz = Toeplitz::new(key)?;
+        if !toeplitz.spreads_l4_ports() {
+            return Err(UnfitKey::Uneven);
+        }
         let parts = Both {
-            v4: Parts::new(&toeplitz, Ipv4Addr::UNSPECIFIED.into())?,
-            v6: Parts::new(&toeplitz, Ipv6Addr::UNSPECIFIED.into())?,
+            v4: Parts::new(&toeplitz, Ipv4Addr::UNSPECIFIED.into()),
+            v6: Parts::new(&toeplitz, Ipv6Addr::UNSPECIFIED.into()),
         };
         Ok(Prediction { toeplitz, parts })
     }
