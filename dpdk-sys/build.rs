@@ -27,6 +27,7 @@ const FUNCTIONS: &[&str] = &[
     "rte_ring_(create|free|count|enqueue_burst|dequeue_burst)",
     "rte_hash_(create|free|add_key_data|lookup_bulk_data)",
     "rte_flow_destroy",
+    "rte_softrss",
     "l4_port_rule_(validate|create)",
     "rte_get_tsc_hz",
     "rte_rdtsc",

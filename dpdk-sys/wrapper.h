@@ -16,6 +16,7 @@
 #include <rte_power_intrinsics.h>
 #include <rte_hash.h>
 #include <rte_flow.h>
+#include <rte_thash.h>
 
 /* Where the fields of an mbuf are. DPDK 22.11 has them flat, later releases nest some in unnamed
  * unions, which bindgen names by number; an offset is the same word for all. */

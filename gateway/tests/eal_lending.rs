@@ -7,120 +7,22 @@
 
 mod harness;
 
-use arc_swap::ArcSwap;
 use gateway::{
     datapath::{
-        BURST, Burst, PacketBuf,
-        handoff::Handoff,
+        BURST,
         steering::{ShardSeed, Steering},
     },
-    dpdk::{DpdkIo, Eal, EalOptions, Mbuf, Mempool, Port, PortSettings, RxQueue, TxQueue},
-    nat::Tick,
-    verdict::DropReason,
-    verdict::Side,
+    dpdk::Mbuf,
+    verdict::{DropReason, Side},
 };
-use harness::*;
-use std::{collections::BTreeSet, iter::zip, net::Ipv4Addr, sync::Arc};
+use harness::{rings::Rings, *};
+use std::{collections::BTreeSet, net::Ipv4Addr};
 
 const ALL: u32 = 64_512;
 
-/// One device for each way of each side: what goes into a ring device's transmit queue comes out of its
-/// receive queue, so the test holds one end and the worker the other.
-struct Rings {
-    /// By worker: into its tunnel and external receive queues, out of its transmit queues.
-    to: [Vec<TxQueue>; 2],
-    from: [Vec<RxQueue>; 2],
-    workers: Vec<(Parts<Mbuf>, DpdkIo)>,
-    pool: Mempool,
-    now: Tick,
-}
-
-impl Rings {
-    fn new(workers: usize) -> Self {
-        let options = EalOptions { hugepages: false, memory_mib: 512, ..EalOptions::default() };
-        let eal = Eal::start(&options).expect("one EAL per process: run this with cargo nextest");
-        let pool = Mempool::new(&eal, 8191, 2048, -1).unwrap();
-        let device = |name: &str| -> (Vec<RxQueue>, Vec<TxQueue>) {
-            let settings = PortSettings { queues: workers as u16, mtu: 1500, rss_seed: [7; 16] };
-            let started = Port::probe(&eal, name).unwrap().start(settings, &pool).unwrap();
-            started.queues.into_iter().unzip()
-        };
-        let (tunnel_rx, to_tunnel) = device("net_ring0");
-        let (from_tunnel, tunnel_tx) = device("net_ring1");
-        let (external_rx, to_external) = device("net_ring2");
-        let (from_external, external_tx) = device("net_ring3");
-        let steering = Arc::new(Steering::new(ShardSeed([7; 16]), workers).unwrap());
-        let policies = Arc::new(ArcSwap::from_pointee(usual_policies(1)));
-        let ios = zip(zip(tunnel_rx, tunnel_tx), zip(external_rx, external_tx))
-            .map(|(tunnel, external)| DpdkIo::new(tunnel, external, pool));
-        let parts = Handoff::mesh(&steering).into_iter().map(|handoff| {
-            let setup = Setup { max_sessions: 2 * ALL, ..Setup::default() };
-            Parts::of_worker(setup, handoff, Arc::clone(&policies))
-        });
-        Rings {
-            to: [to_tunnel, to_external],
-            from: [from_tunnel, from_external],
-            workers: zip(parts, ios).collect(),
-            pool,
-            now: Tick::from_secs(1),
-        }
-    }
-
-    fn send(&mut self, side: Side, queue: usize, frame: &[u8]) {
-        let mut burst = Burst::new();
-        let mut packet = self.pool.alloc().unwrap();
-        assert!(packet.fill(frame));
-        burst.push(packet);
-        self.to[side.index()][queue].tx(&mut burst);
-        assert!(burst.is_empty(), "the ring takes it");
-    }
-
-    /// Turns all workers until nothing moves; returns what left by each side.
-    fn poll(&mut self) -> [Vec<Vec<u8>>; 2] {
-        let mut out: [Vec<Vec<u8>>; 2] = Default::default();
-        let mut still = 0;
-        while still < 3 {
-            let mut moved = 0;
-            for (parts, io) in &mut self.workers {
-                moved += parts.worker.poll_once(io, self.now);
-            }
-            for side in Side::ALL {
-                for queue in 0..self.workers.len() {
-                    let mut burst = Burst::<Mbuf>::new();
-                    self.from[side.index()][queue].rx(&mut burst);
-                    moved += burst.len();
-                    for frame in burst.iter().map(|packet| packet.data().to_vec()) {
-                        match arp_request(&frame) {
-                            Some((sender, target)) if sender != target => self.answer(side, target),
-                            Some(_) => {}
-                            None => out[side.index()].push(frame),
-                        }
-                    }
-                }
-            }
-            still = if moved == 0 { still + 1 } else { 0 };
-        }
-        out
-    }
-
-    fn answer(&mut self, side: Side, target: Ipv4Addr) {
-        let (mac, us, us_mac) = match side {
-            Side::Tunnel => (NODE_MAC, VTEP, TUNNEL_MAC),
-            Side::External => (ROUTER_MAC, EXTERNAL, EXTERNAL_MAC),
-        };
-        self.send(side, 0, &arp_frame(2, us_mac, (mac, target), (us_mac, us)));
-    }
-
-    fn drops(&self, reason: DropReason) -> u64 {
-        let of = |parts: &Parts<Mbuf>| {
-            Side::ALL.iter().map(|side| parts.counters.drops(*side, reason)).sum::<u64>()
-        };
-        self.workers.iter().map(|(parts, _)| of(parts)).sum()
-    }
-}
-
 fn refusal_point(workers: usize) {
-    let mut rings = Rings::new(workers);
+    let steering = Steering::new(ShardSeed([7; 16]), workers).unwrap();
+    let mut rings = Rings::new(steering, &Setup { max_sessions: 2 * ALL, ..Setup::default() });
     // The next hop is known before.
     rings.poll();
     let (mut l4_ports, mut refused_at) = (BTreeSet::new(), None);

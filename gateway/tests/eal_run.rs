@@ -97,20 +97,32 @@ fn several_workers_start_fit_together_and_are_shown_apart() {
         assert_eq!(numbers(&rss["reta"]), BTreeSet::from([0, 1, 2]), "{rss}");
         assert_eq!(rss["key"].as_str().unwrap().len(), 80, "{rss}");
     }
-    assert_eq!(steering["mode"], "handoff");
+    // What comes from the world is brought by the RSS that net_null says it has.
+    assert_eq!(steering["mode"], "toeplitz");
     let reason = steering["reason"].as_str().unwrap();
-    assert!(reason.starts_with("rule 1 of 256 (ipv4 tcp dst & 0x003f == 0"), "{reason}");
+    let foretold =
+        "the external port's RSS is foretold by its key of 40 octets and its table of 128 entries";
+    assert!(reason.starts_with(foretold), "{reason}");
+    assert!(
+        reason.contains("no flow rules: rule 1 of 256 (ipv4 tcp dst & 0x003f == 0"),
+        "{reason}"
+    );
+    assert_eq!(steering["l4Ports"]["map"], steering["ports"][1]["rss"]["reta"]);
     let test = &steering["selfTest"];
     assert_eq!(test["state"], "passed", "{test}");
     let checks = test["checks"].as_array().unwrap();
     let names: Vec<&str> = checks.iter().map(|check| check["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["shards", "l4Ports", "queues", "handoff", "rss.tunnel", "rss.external"]);
+    let wanted =
+        ["shards", "l4Ports", "queues", "handoff", "prediction", "rss.tunnel", "rss.external"];
+    assert_eq!(names, wanted);
 
     let stats: Stats = serde_json::from_value(run.get("/v1/stats")).unwrap();
     let places: Vec<_> = stats.workers.iter().map(|w| (w.worker, w.core)).collect();
     assert_eq!(places, [(0, 0), (1, 1), (2, 0)]);
     assert!(stats.workers.iter().all(|w| w.polls > 1 && w.generation == 1), "{stats:?}");
     let metrics = run.api.ask("GET", "/metrics", &[], b"");
+    let mode = "\negress_gateway_steering_mode{mode=\"toeplitz\"} 1\n";
+    assert!(metrics.text().contains(mode), "{}", metrics.text());
     for worker in 0..3 {
         for family in ["worker_stalled", "worker_polls_total", "worker_policy_generation"] {
             let sample = format!("\negress_gateway_{family}{{worker=\"{worker}\"}} ");
@@ -168,27 +180,32 @@ fn a_seed_is_drawn_and_kept() {
 #[test]
 fn several_workers_start_on_a_kernel_interface() {
     let folder = tempfile::tempdir().unwrap();
-    let devices = ["net_af_packet0,iface=lo,qpairs=2", "net_null1,no-rx=1"];
+    let devices = ["net_null0,no-rx=1", "net_af_packet0,iface=lo,qpairs=2"];
     let run = Run::start(folder.path(), &[0, 1], devices);
     let steering = run.get("/v1/steering");
-    let tunnel = json!({
-        "side": "tunnel", "rss": null, "reason": "the driver net_af_packet has no RSS",
+    let external = json!({
+        "side": "external", "rss": null, "reason": "the driver net_af_packet has no RSS",
     });
-    assert_eq!(steering["ports"][0], tunnel);
-    assert_eq!(steering["ports"][1]["rss"]["types"][0], "ipv4");
+    assert_eq!(steering["ports"][1], external);
+    assert_eq!(steering["ports"][0]["rss"]["types"][0], "ipv4");
+    assert_eq!(steering["mode"], "handoff");
+    let reason = steering["reason"].as_str().unwrap();
+    let no_help = "and the external port's RSS is no help: the driver net_af_packet has no RSS";
+    assert!(reason.ends_with(no_help), "{reason}");
     assert_eq!(steering["selfTest"]["state"], "passed", "{steering}");
     run.stop();
 }
 
-/// A rule for the world's packets would also match the tunnel's, all of which go to one l4_port.
+/// A rule for the world's packets would also match the tunnel's, all of which go to one l4_port; RSS tells them
+/// apart.
 #[test]
 fn a_nic_that_both_sides_share_is_not_asked_to_steer_by_l4_port() {
     let folder = tempfile::tempdir().unwrap();
     let run = Run::start(folder.path(), &[0, 1], [SILENT[0]; 2]);
     let steering = run.get("/v1/steering");
-    assert_eq!(steering["mode"], "handoff");
+    assert_eq!(steering["mode"], "toeplitz");
     let reason = steering["reason"].as_str().unwrap();
-    assert!(reason.starts_with("the sides share a device"), "{reason}");
+    assert!(reason.contains("no flow rules: the sides share a device"), "{reason}");
     assert_eq!(steering["selfTest"]["state"], "passed", "{steering}");
     run.stop();
 }

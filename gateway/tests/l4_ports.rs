@@ -8,7 +8,7 @@ use gateway::{
     nat::{
         Endpoint, ExternalEndpoint, FlowKey, Protocol, RemoteEndpoint,
         flow::Address,
-        l4_port::{BATCH, L4PortShare, L4Ports},
+        l4_port::{Allotment, BATCH, L4PortShare, L4Ports},
     },
 };
 use proptest::prelude::*;
@@ -18,6 +18,7 @@ use rand_chacha::{
 };
 use std::{
     collections::HashSet,
+    iter,
     net::{Ipv4Addr, Ipv6Addr},
 };
 
@@ -61,9 +62,13 @@ struct Run<A: Address> {
 }
 
 impl<A: Pool> Run<A> {
-    fn new(share: L4PortShare, max_sessions: u32, seed: u8) -> Self {
+    fn new(allotment: impl Into<Allotment>, max_sessions: u32, seed: u8) -> Self {
         Run {
-            l4_ports: L4Ports::new(ChaCha8Rng::from_seed([seed; 32]), share, max_sessions),
+            l4_ports: L4Ports::new(
+                ChaCha8Rng::from_seed([seed; 32]),
+                allotment.into(),
+                max_sessions,
+            ),
             taken: vec![Default::default(); 64],
             random: ChaCha8Rng::from_seed([seed ^ 0xff; 32]),
             look_ups: 0,
@@ -72,7 +77,7 @@ impl<A: Pool> Run<A> {
     }
 
     fn share_len(&self) -> usize {
-        self.l4_ports.share().len() as usize
+        self.l4_ports.len() as usize
     }
 
     fn taken(&self, n: u32) -> usize {
@@ -92,7 +97,8 @@ impl<A: Pool> Run<A> {
         self.most_look_ups = self.most_look_ups.max(self.look_ups);
         match picked {
             Some(l4_port) => {
-                assert!(self.l4_ports.share().contains(l4_port), "{l4_port} is another worker's");
+                let share = self.l4_ports.share_of(&A::pool(n));
+                assert!(share.contains(l4_port), "{l4_port} is another worker's");
                 assert!(!taken.contains(&l4_port), "{l4_port} is taken");
             }
             None => assert_eq!(list.len(), self.share_len(), "refused, and there are free ones"),
@@ -136,13 +142,29 @@ impl<A: Pool> Run<A> {
     }
 }
 
-fn share_of_one_in(workers: usize) -> L4PortShare {
-    Steering::new(ShardSeed([3; 16]), workers).unwrap().share(workers - 1)
+fn share_of_one_in(workers: usize) -> Allotment {
+    Steering::new(ShardSeed([3; 16]), workers).unwrap().allotment(workers - 1)
+}
+
+/// By residues; and by a NIC's RSS with a table of 128 entries, so that each pool has l4_ports of its own.
+fn both_of_one_in(workers: usize) -> [Allotment; 2] {
+    let steering = Steering::new(ShardSeed([3; 16]), workers).unwrap();
+    let reta: Vec<u16> = (0..128).map(|entry| entry % workers as u16).collect();
+    let mut random = ChaCha8Rng::from_seed([8; 32]);
+    let predicted = iter::repeat_with(|| {
+        let mut key = [0; 40];
+        random.fill_bytes(&mut key);
+        steering.clone().with_rss(&key, &reta)
+    });
+    // One key of four fits.
+    let predicted = predicted.take(100).find_map(Result::ok).unwrap();
+    [steering, predicted].map(|steering| steering.allotment(workers - 1))
 }
 
 fn fills_to_the_last<A: Pool>() {
-    for workers in [1, 2, 3, 4, 8, 64] {
-        let share = share_of_one_in(workers);
+    for (workers, share) in
+        [1, 2, 3, 4, 8, 64].into_iter().flat_map(|n| both_of_one_in(n).map(|share| (n, share)))
+    {
         let mut run = Run::<A>::new(share.clone(), 3 * share.len(), workers as u8);
         let len = run.share_len();
         run.fill(0, len);
@@ -258,12 +280,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn agrees_with_the_model<A: Pool>(
-    share: &L4PortShare,
-    max_sessions: u32,
-    seed: u8,
-    steps: &[Step],
-) {
+fn agrees_with_the_model<A: Pool>(share: &Allotment, max_sessions: u32, seed: u8, steps: &[Step]) {
     let mut run = Run::<A>::new(share.clone(), max_sessions, seed);
     let len = run.share_len();
     for step in steps {
@@ -294,8 +311,9 @@ proptest! {
         workers in prop::sample::select(vec![8usize, 12, 48, 64]),
         shares in prop::sample::select(vec![0u32, 1, 5]),
         seed: u8,
+        predicted: bool,
     ) {
-        let share = share_of_one_in(workers);
+        let share = both_of_one_in(workers)[usize::from(predicted)].clone();
         let max_sessions = shares * share.len();
         agrees_with_the_model::<Ipv4Addr>(&share, max_sessions, seed, &steps);
         agrees_with_the_model::<Ipv6Addr>(&share, max_sessions, seed, &steps);
@@ -385,9 +403,10 @@ fn unevenness(run: &mut Run<Ipv4Addr>) -> f64 {
     const PARTS: usize = 64;
     const PICKS: usize = 64_000;
     let taken = &run.taken[0].0;
-    let share = run.l4_ports.share();
-    let free: Vec<u16> =
+    let share = run.l4_ports.share_of(&Ipv4Addr::pool(0));
+    let mut free: Vec<u16> =
         (0..share.len()).map(|i| share.nth(i).unwrap()).filter(|p| !taken.contains(p)).collect();
+    free.sort_unstable();
     let part = |rank: usize| rank * PARTS / free.len();
     let (mut counts, mut sizes) = ([0u32; PARTS], [0u32; PARTS]);
     (0..free.len()).for_each(|rank| sizes[part(rank)] += 1);
@@ -406,7 +425,11 @@ fn unevenness(run: &mut Run<Ipv4Addr>) -> f64 {
 /// By random tries, and by a bitmap.
 #[test]
 fn picks_are_spread_over_all_that_are_free() {
-    let mut run = Run::<Ipv4Addr>::new(share_of_one_in(2), 100_000, 11);
+    both_of_one_in(2).into_iter().for_each(picks_are_spread);
+}
+
+fn picks_are_spread(share: Allotment) {
+    let mut run = Run::<Ipv4Addr>::new(share, 100_000, 11);
     let len = run.share_len();
     for (thousandths, with_bitmap) in
         [(0, false), (500, false), (990, true), (700, true), (510, true)]

@@ -4,7 +4,9 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
 use gateway::{
-    datapath::steering::{Embedded, InvalidSeed, MAX_WORKERS, SHARDS, ShardSeed, Steering},
+    datapath::steering::{
+        Embedded, InvalidSeed, MAX_WORKERS, SHARDS, ShardSeed, Steering, Unpredictable,
+    },
     nat::{Endpoint, FlowKey, InternalEndpoint, Protocol, RemoteEndpoint, flow::Address},
 };
 use std::{
@@ -80,7 +82,7 @@ fn every_flow_has_one_of_the_workers_and_every_worker_has_flows() {
         let all: HashSet<usize> = (0..steering.workers()).collect();
         let flow = |l4_port| ("10.244.1.10", l4_port, "198.51.100.10", 443, 0, Protocol::Tcp);
         assert_eq!(owners(&|i| of_in2out(&steering, flow(i))), all);
-        assert_eq!(owners(&|i| steering.of_out2in(i)), all);
+        assert_eq!(owners(&|i| steering.of_residue(i)), all);
         let (pod, remote) = (Ipv4Addr::new(10, 244, 1, 10), Ipv4Addr::new(198, 51, 100, 10));
         assert_eq!(owners(&|i| steering.of_fragment(pod, remote, 17, i.into())), all);
     }
@@ -131,7 +133,7 @@ fn what_comes_back_to_a_shares_l4_port_comes_to_its_worker() {
             let share = steering.share(worker);
             assert!(!share.is_empty());
             for index in 0..share.len() {
-                assert_eq!(steering.of_out2in(share.nth(index).unwrap()), worker);
+                assert_eq!(steering.of_residue(share.nth(index).unwrap()), worker);
             }
         }
         assert!(steering.share(steering.workers()).is_empty());
@@ -171,7 +173,7 @@ fn icmp_errors<A: Address>(pod: A, remote: A, egress: A) {
         // Egress IP → remote, as the world got it.
         let destination = at(remote, if query { external } else { 443 });
         let left = Embedded { protocol, source: at(egress, external), destination };
-        assert_eq!(steering.of_icmp_error_out2in(&left), steering.of_out2in(external), "{left:?}");
+        assert_eq!(steering.of_icmp_error_out2in(&left), steering.of_residue(external), "{left:?}");
     }
 }
 
@@ -205,7 +207,7 @@ fn what_is_published_says_who_owns_what() {
         assert_eq!(steering.residue_map().len(), residues, "{workers} workers");
         for l4_port in 0..=u16::MAX {
             let residue = usize::from(l4_port) % residues;
-            assert_eq!(steering.of_out2in(l4_port), usize::from(steering.residue_map()[residue]));
+            assert_eq!(steering.of_residue(l4_port), usize::from(steering.residue_map()[residue]));
         }
         let shards: Vec<usize> = (0..workers)
             .map(|w| steering.shard_map().iter().filter(|owner| usize::from(**owner) == w).count())
@@ -228,6 +230,39 @@ fn a_wrong_number_of_workers_and_a_wrong_seed_are_errors() {
     {
         assert_eq!(wrong.parse::<ShardSeed>(), Err(InvalidSeed), "{wrong:?}");
     }
+}
+
+/// Microsoft's key, continued so that any length can be had.
+fn rss_key(len: usize) -> Vec<u8> {
+    const KEY: [u8; 40] = [
+        0x6d, 0x5a, 0x56, 0xda, 0x25, 0x5b, 0x0e, 0xc2, 0x41, 0x67, 0x25, 0x3d, 0x43, 0xa3, 0x8f,
+        0xb0, 0xd0, 0xca, 0x2b, 0xcb, 0xae, 0x7b, 0x30, 0xb4, 0x77, 0xcb, 0x2d, 0xa3, 0x80, 0x30,
+        0xf2, 0x0c, 0x6a, 0x42, 0xb7, 0x3b, 0xbe, 0xac, 0x01, 0xfa,
+    ];
+    KEY.into_iter().cycle().take(len).collect()
+}
+
+#[test]
+fn a_nic_whose_rss_is_no_help_is_told_why() {
+    let round_robin = |entries: u16| -> Vec<u16> { (0..entries).map(|i| i % 3).collect() };
+    let why = |key: &[u8], reta: &[u16]| steering(3).with_rss(key, reta).unwrap_err().to_string();
+    let entries =
+        |n| format!("its redirection table has {n} entries: a power of two up to 1024 is needed");
+    for n in [0, 3, 100, 130, 2048] {
+        assert_eq!(why(&rss_key(40), &round_robin(n)), entries(n));
+    }
+    assert_eq!(
+        why(&rss_key(40), &[0, 1, 2, 3]),
+        "entry 3 of its redirection table names queue 3, of 3"
+    );
+    assert_eq!(why(&rss_key(40), &[0, 2, 0, 2]), "no entry of its redirection table names queue 1");
+    assert_eq!(why(&rss_key(39), &round_robin(128)), "an RSS key of 39 octets: 40 are needed");
+    assert_eq!(
+        why(&[0; 40], &round_robin(128)),
+        "the RSS key does not spread 1024 neighbouring l4_ports over all of 1024 values"
+    );
+    let error = steering(3).with_rss(&[0; 39], &[0, 1]).unwrap_err();
+    assert_eq!(error, Unpredictable::Nothing(2), "the table is looked at first");
 }
 
 fn v4(n: u32) -> Ipv4Addr {

@@ -40,7 +40,11 @@ fn a_flow_has_one_session_whatever_queue_its_packets_come_to() {
             let (source, l4_port) = *sources.first().unwrap();
             assert_eq!(source, EGRESS);
             let owner = gateway.owner((POD, pod), (REMOTE, 53));
-            assert_eq!(gateway.steering.of_out2in(l4_port), owner, "its answers come to the owner");
+            assert_eq!(
+                gateway.steering.of_residue(l4_port),
+                owner,
+                "its answers come to the owner"
+            );
             for at in 0..workers {
                 let seen = gateway.world_sends(at, &answer(l4_port, b"in"));
                 assert_eq!(seen.len(), 1, "{workers} workers: {:?}", gateway.drops());
@@ -225,8 +229,14 @@ fn open_all(gateway: &mut Gateway, wanted: u32) -> Vec<(u16, u8)> {
 /// Promise 3, for any number of workers: 64,512 flows per egress IP, remote endpoint and protocol, and
 /// every l4_port comes home.
 fn refusal_point(workers: usize) {
+    refusal_point_of(Steering::new(SEED, workers).unwrap());
+}
+
+fn refusal_point_of(steering: Steering) {
     const ALL: u32 = 64_512;
-    let mut gateway = Gateway::with(workers, 2 * ALL);
+    let workers = steering.workers();
+    let setup = Setup { max_sessions: 2 * ALL, ..Setup::default() };
+    let mut gateway = Gateway::steered(steering, &setup);
     let first = open_all(&mut gateway, ALL);
     assert_eq!(gateway.drops(), [].into(), "{workers} workers");
     let l4_ports: BTreeSet<u16> = first.iter().map(|(l4_port, _)| *l4_port).collect();
@@ -285,6 +295,19 @@ fn two_workers_refuse_when_no_l4_port_is_left_at_either() {
 #[test]
 fn eight_workers_refuse_when_no_l4_port_is_left_at_any() {
     refusal_point(8);
+}
+
+/// The worker of one entry in eight has an eighth of the l4_ports and a third of the flows.
+#[test]
+fn three_workers_that_a_nic_serves_unevenly_refuse_when_no_l4_port_is_left_at_any() {
+    let reta: Vec<u16> = (0..128).map(|entry| [0, 1, 1, 1, 2, 2, 2, 2][entry % 8]).collect();
+    // One key of four fits.
+    let key = |n: u32| -> Vec<u8> {
+        let next = |x: &u32| Some(x.wrapping_mul(1_103_515_245).wrapping_add(12_345));
+        std::iter::successors(Some(n), next).skip(1).map(|x| (x >> 16) as u8).take(40).collect()
+    };
+    let steering = |n| Steering::new(SEED, 3).unwrap().with_rss(&key(n), &reta).ok();
+    refusal_point_of((0..200).find_map(steering).unwrap());
 }
 
 /// A restart with more or fewer workers: the seed is the same, so the shards are; every flow that begins

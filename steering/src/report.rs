@@ -40,11 +40,12 @@ pub struct ShardMap {
     pub map: Vec<u16>,
 }
 
-/// Who owns what comes from the world.
+/// Who owns what comes from the world. Of ICMP echo it is asked by the query id; of TCP and UDP by the external
+/// l4_port, or in mode `toeplitz` by the Toeplitz hash that the external port's NIC makes of the packet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct L4PortMap {
     pub residues: usize,
-    /// External l4_port modulo `residues` → worker.
+    /// L4_port, query id or hash modulo `residues` → worker.
     pub map: Vec<u16>,
 }
 
@@ -77,18 +78,21 @@ pub enum SteeringMode {
     Single,
     /// The NIC, by the lowest bits of the destination l4_port; what its rules do not match is handed over.
     PortMask,
+    /// The NIC, by its RSS: workers choose such l4_ports that the hash of a flow's answers leads to their queue.
+    Toeplitz,
     /// Whoever receives it hands it over.
     Handoff,
 }
 
 impl SteeringMode {
-    pub const ALL: [Self; 3] = [Self::Single, Self::PortMask, Self::Handoff];
+    pub const ALL: [Self; 4] = [Self::Single, Self::PortMask, Self::Toeplitz, Self::Handoff];
 
     /// The metric label.
     pub const fn label(self) -> &'static str {
         match self {
             SteeringMode::Single => "single",
             SteeringMode::PortMask => "port_mask",
+            SteeringMode::Toeplitz => "toeplitz",
             SteeringMode::Handoff => "handoff",
         }
     }

@@ -6,13 +6,13 @@
 //! hash is linear: the parts of an input can be hashed by themselves, and
 //! `hash(tuple) = hash(tuple with l4_port 0) ^ hash(that l4_port alone)`.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// A key, prepared: 1 KiB for each octet of the longest input.
 #[derive(Clone, Debug)]
 pub struct Toeplitz {
     /// By place in the input, then by the octet there.
-    tables: Box<[[u32; 256]]>,
+    tables: Box<[[u32; 256]; MAX_INPUT]>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -23,13 +23,17 @@ pub struct ShortKey(usize);
 pub const MAX_INPUT: usize = 36;
 /// The last bit of the input needs 32 bits of the key.
 pub const MIN_KEY: usize = MAX_INPUT + 4;
+/// As many entries a redirection table has at most, and as many l4_ports reach each of them once: see
+/// [`Toeplitz::spreads_l4_ports`].
+pub const BLOCK: u16 = 1024;
 
 impl Toeplitz {
     pub fn new(key: &[u8]) -> Result<Self, ShortKey> {
         if key.len() < MIN_KEY {
             return Err(ShortKey(key.len()));
         }
-        let tables = key.windows(5).take(MAX_INPUT).map(|window| {
+        let table = |place: usize| {
+            let window = &key[place..place + 5];
             let bits = window.iter().fold(0u64, |bits, octet| bits << 8 | u64::from(*octet));
             // The 32 bits of the key that begin at bit `n` of this octet.
             let at = |n: u32| (bits >> (8 - n)) as u32;
@@ -37,8 +41,8 @@ impl Toeplitz {
                 let is_set = |n: &u32| octet & (0x80 >> n) != 0;
                 (0..8).filter(is_set).map(at).fold(0, |hash, part| hash ^ part)
             })
-        });
-        Ok(Toeplitz { tables: tables.collect() })
+        };
+        Ok(Toeplitz { tables: Box::new(std::array::from_fn(table)) })
     }
 
     /// What `octets` at `place` of the input add to the hash.
@@ -52,6 +56,7 @@ impl Toeplitz {
     }
 
     /// Of a packet by its addresses; `None` where they are of two families.
+    #[inline]
     pub fn of_addresses(&self, source: IpAddr, destination: IpAddr) -> Option<u32> {
         Some(match (source, destination) {
             (IpAddr::V4(source), IpAddr::V4(destination)) => {
@@ -65,9 +70,24 @@ impl Toeplitz {
     }
 
     /// What the l4_ports of a packet between addresses of `family` add to [`Self::of_addresses`].
+    #[inline]
     pub fn of_l4_ports(&self, family: IpAddr, source: u16, destination: u16) -> u32 {
         let place = if family.is_ipv4() { 8 } else { 32 };
         self.part(place, &source.to_be_bytes()) ^ self.part(place + 2, &destination.to_be_bytes())
+    }
+
+    /// Whether the lowest bits of a packet's destination l4_port alone can make any of its hash's lowest bits,
+    /// so that each [`BLOCK`] of l4_ports that begins at a multiple of it reaches every entry of a redirection
+    /// table equally often. Of both families; one key of four can.
+    pub fn spreads_l4_ports(&self) -> bool {
+        let families = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
+        families.into_iter().all(|family| {
+            let mut is_reached = [false; BLOCK as usize];
+            for l4_port in 0..BLOCK {
+                is_reached[usize::from(self.of_l4_ports(family, 0, l4_port) as u16 % BLOCK)] = true;
+            }
+            is_reached.iter().all(|is_reached| *is_reached)
+        })
     }
 }
 
@@ -118,6 +138,26 @@ mod tests {
             let hash = hash ^ toeplitz.of_l4_ports(from, source.1, destination.1);
             assert_eq!(hash, with_l4_ports, "{from}:{} → {to}:{}", source.1, destination.1);
         }
+    }
+
+    #[test]
+    fn few_keys_spread_l4_ports_evenly() {
+        let spreads = |key: &[u8]| Toeplitz::new(key).unwrap().spreads_l4_ports();
+        for degenerate in [[0; 40], [0xff; 40], [0x55; 40]] {
+            assert!(!spreads(&degenerate));
+        }
+        // Of the l4_port's bit n, the hash's lowest bits are the key's from n + 22 on: with one bit of the key
+        // where both ends meet, bit n of the l4_port is one bit of the hash, each its own.
+        let mut mirror = [0; 40];
+        for end_of_input in [12, 36] {
+            let bit = end_of_input * 8 - 10 + 31;
+            mirror[bit / 8] = 0x80 >> (bit % 8);
+        }
+        assert!(spreads(&mirror));
+        // For one family is not enough.
+        mirror[38] = 0;
+        mirror[39] = 0;
+        assert!(!spreads(&mirror));
     }
 
     #[test]

@@ -271,7 +271,7 @@ mod tests {
             let found = shards(steering.shard_map(), workers).unwrap();
             assert_eq!(found, format!("256 shards over {workers} workers"));
             let shares: Vec<_> = (0..workers).map(|worker| steering.share(worker)).collect();
-            let found = l4_ports(&shares, |l4_port| steering.of_out2in(l4_port)).unwrap();
+            let found = l4_ports(&shares, |l4_port| steering.of_residue(l4_port)).unwrap();
             assert!(found.starts_with("64512 l4_ports over"), "{found}");
         }
     }

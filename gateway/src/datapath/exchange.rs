@@ -185,7 +185,7 @@ impl<B: PacketBuf> Stages<'_, B> {
     fn give_back<A: Address>(&mut self) {
         for _ in 0..NOTES_PER_TURN {
             let Some(returned) = self.nat.of_mut::<A>().next_return() else { return };
-            let lender = self.handoff.owner_of_l4_port(returned.l4_port());
+            let lender = self.handoff.owner_of_l4_port(&returned.0);
             if !self.handoff.note(lender, Note::Returned(A::any(returned))) {
                 // Its ring is full of notes: later.
                 return self.nat.of_mut().return_later(returned);

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     nat::{
-        FlowKey, L4PortShare,
+        Allotment, FlowKey,
         in2out::In2outs,
         lending::{Loans, Offers},
         out2in::Out2ins,
@@ -146,8 +146,8 @@ impl<B: PacketBuf> Handoff<B> {
     }
 
     /// The external l4_ports that this worker may give out.
-    pub fn l4_ports(&self) -> L4PortShare {
-        self.steering.share(self.me)
+    pub fn l4_ports(&self) -> Allotment {
+        self.steering.allotment(self.me)
     }
 
     /// The owner of a flow, when it is another worker.
@@ -159,18 +159,18 @@ impl<B: PacketBuf> Handoff<B> {
         Some(self.steering.of_in2out(key)).filter(|owner| *owner != self.me)
     }
 
-    /// The owner of a packet to an external l4_port (or query id), when it is another worker.
+    /// The owner of a packet from the world, when it is another worker.
     #[inline(always)]
     pub fn other_owner_out2in<A: Address>(&self, key: &FlowKey<A>) -> Option<usize> {
         if self.is_alone() {
             return None;
         }
-        Some(self.steering.of_out2in(key.ours().l4_port)).filter(|owner| *owner != self.me)
+        Some(self.steering.of_out2in(key)).filter(|owner| *owner != self.me)
     }
 
-    /// Who gives out an l4_port.
-    pub fn owner_of_l4_port(&self, l4_port: u16) -> usize {
-        self.steering.of_out2in(l4_port)
+    /// Who gives out the l4_port of an out2in key.
+    pub fn owner_of_l4_port<A: Address>(&self, key: &FlowKey<A>) -> usize {
+        self.steering.of_out2in(key)
     }
 
     /// Sends a packet to worker `to`; given back where its ring is full.

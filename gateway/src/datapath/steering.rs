@@ -7,12 +7,13 @@
 //! |---|---|
 //! | in2out TCP, UDP, ICMP echo | [`Steering::of_in2out`]: shard of the in2out key |
 //! | in2out of a policy with endpoint-independent mapping | [`Steering::of_mapping`]: shard of the in2out key without its remote endpoint |
-//! | out2in TCP, UDP, ICMP echo | [`Steering::of_out2in`]: residue of the external l4_port or query id |
+//! | out2in TCP, UDP | [`Steering::of_out2in`]: residue of the external l4_port; or, [with the NIC's RSS](Steering::with_rss), of the packet's Toeplitz hash |
+//! | out2in ICMP echo | the same: residue of the query id |
 //! | ICMP error, either way | [`Steering::of_icmp_error_in2out`], [`Steering::of_icmp_error_out2in`]: that of the embedded packet, reversed |
 //! | any fragment, the first included | [`Steering::of_fragment`]: shard of addresses, protocol and id |
 //!
 //! The two directions of a session meet because its owner gives it an external l4_port of its own
-//! [`Steering::share`].
+//! [`Steering::allotment`].
 //!
 //! # The shard hash, for whoever wants to compute it too
 //!
@@ -40,12 +41,22 @@
 //!   in the IP header; in IPv6 that of the fragment header's Next Header field.
 //!
 //! The residue map needs no seed: `worker = residue_map[l4_port & (residues - 1)]`.
+//!
+//! # With the NIC's RSS
+//!
+//! Where the external port spreads packets by a key and a redirection table that are known, the table is the
+//! residue map: `worker = residue_map[hash & (residues - 1)]`, the hash being that of the packet from the
+//! world (remote address, egress IP, remote l4_port, external l4_port). So the owner is the worker whose queue
+//! the NIC chooses. It is computed here all the same for every packet from the world: a NIC that does
+//! otherwise than it says costs a handover, and no more. Of ICMP, whose ids no NIC looks at, it is the
+//! residue of the id.
 
 use crate::nat::{
-    Endpoint, FlowKey, InternalEndpoint, Protocol, RemoteEndpoint, flow::Address,
-    l4_port::L4PortShare,
+    Allotment, Endpoint, ExternalEndpoint, FlowKey, InternalEndpoint, Protocol, RemoteEndpoint,
+    flow::Address,
+    l4_port::{L4PortShare, Prediction, UnfitKey},
 };
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
 pub const MAX_WORKERS: usize = 64;
 /// Entries of the shard map.
@@ -113,6 +124,20 @@ pub struct Steering {
     residues: usize,
     shard_map: [u16; SHARDS],
     residue_map: [u16; MAX_RESIDUES],
+    prediction: Option<Arc<Prediction>>,
+}
+
+/// Why packets from the world cannot be left to a NIC's RSS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unpredictable {
+    #[error("its redirection table has {0} entries: a power of two up to {MAX_RESIDUES} is needed")]
+    Entries(usize),
+    #[error("entry {entry} of its redirection table names queue {queue}, of {queues}")]
+    Queue { entry: usize, queue: u16, queues: usize },
+    #[error("no entry of its redirection table names queue {0}")]
+    Nothing(usize),
+    #[error(transparent)]
+    Key(#[from] UnfitKey),
 }
 
 impl Steering {
@@ -142,7 +167,27 @@ impl Steering {
             residues,
             shard_map: std::array::from_fn(|shard| (shard % workers) as u16),
             residue_map: std::array::from_fn(|residue| (residue % workers) as u16),
+            prediction: None,
         }
+    }
+
+    /// The same, but that TCP and UDP from the world belong to the worker whose queue the NIC's RSS brings
+    /// them to; each worker serves the queue of its number. `reta`: hash modulo its length → queue.
+    pub fn with_rss(mut self, key: &[u8], reta: &[u16]) -> Result<Self, Unpredictable> {
+        if !reta.len().is_power_of_two() || reta.len() > MAX_RESIDUES {
+            return Err(Unpredictable::Entries(reta.len()));
+        }
+        let queues = self.workers;
+        if let Some(entry) = reta.iter().position(|queue| usize::from(*queue) >= queues) {
+            return Err(Unpredictable::Queue { entry, queue: reta[entry], queues });
+        }
+        if let Some(queue) = (0..queues).find(|queue| !reta.contains(&(*queue as u16))) {
+            return Err(Unpredictable::Nothing(queue));
+        }
+        self.prediction = Some(Arc::new(Prediction::new(key)?));
+        self.residues = reta.len();
+        self.residue_map[..reta.len()].copy_from_slice(reta);
+        Ok(self)
     }
 
     /// By the flow's in2out key.
@@ -160,14 +205,24 @@ impl Steering {
         self.of_in2out(&FlowKey::in2out(key.tenant(), key.protocol(), internal, anyone))
     }
 
-    /// By the packet's destination: the external l4_port, or the query id of an echo reply.
+    /// By the packet's destination, the external l4_port or the query id of an echo reply; or by what a NIC's
+    /// RSS makes of the packet.
     #[inline(always)]
-    pub fn of_out2in(&self, external_l4_port: u16) -> usize {
+    pub fn of_out2in<A: Address>(&self, key: &FlowKey<A>) -> usize {
         if self.workers == 1 {
             return 0;
         }
+        self.of_residue(match &self.prediction {
+            None => key.ours().l4_port,
+            Some(prediction) => prediction.residue(key),
+        })
+    }
+
+    /// By a number whose residue counts.
+    #[inline(always)]
+    pub fn of_residue(&self, number: u16) -> usize {
         // The mask beside the one that matters spares the bounds check.
-        let residue = usize::from(external_l4_port) & (self.residues - 1) & (MAX_RESIDUES - 1);
+        let residue = usize::from(number) & (self.residues - 1) & (MAX_RESIDUES - 1);
         self.residue_map[residue].into()
     }
 
@@ -183,11 +238,13 @@ impl Steering {
         self.of_in2out(&FlowKey::in2out(tenant, protocol, internal, remote))
     }
 
-    /// An ICMP error from the world quotes a packet that left from here, so the external l4_port is the
-    /// quoted source.
+    /// An ICMP error from the world quotes a packet that left from here, so the flow's external endpoint is
+    /// the quoted source.
     #[inline(always)]
     pub fn of_icmp_error_out2in<A: Address>(&self, embedded: &Embedded<A>) -> usize {
-        self.of_out2in(embedded.source.l4_port)
+        let Embedded { protocol, source, destination } = *embedded;
+        let (external, remote) = (ExternalEndpoint(source), RemoteEndpoint(destination));
+        self.of_out2in(&FlowKey::out2in(protocol, external, remote))
     }
 
     /// Where the fragments of one packet meet. `protocol`: the number in the IP header; `id`: the
@@ -230,9 +287,19 @@ impl Steering {
 
     /// The external l4_ports that a worker may give its sessions: those whose packets come back to it.
     /// Empty for a worker that there is not.
+    pub fn allotment(&self, worker: usize) -> Allotment {
+        let share = self.share(worker);
+        match &self.prediction {
+            None => share.into(),
+            Some(prediction) => Allotment::predicted(share, Arc::clone(prediction)),
+        }
+    }
+
+    /// The numbers whose residues are a worker's: external l4_ports, query ids, or the names that a
+    /// prediction gives l4_ports.
     pub fn share(&self, worker: usize) -> L4PortShare {
         let residues: Vec<u16> = (0..self.residues as u16)
-            .filter(|residue| self.of_out2in(*residue) == worker)
+            .filter(|residue| self.of_residue(*residue) == worker)
             .collect();
         L4PortShare::new(self.residues as u16, &residues)
             .expect("ascending residues below a power of two that is no larger than a share's")
@@ -251,7 +318,7 @@ impl Steering {
         &self.shard_map
     }
 
-    /// External l4_port modulo its length, a power of two → worker.
+    /// External l4_port, query id or hash modulo its length, a power of two → worker.
     pub fn residue_map(&self) -> &[u16] {
         &self.residue_map[..self.residues]
     }

@@ -2,11 +2,14 @@
 //! l4_port say whose it is, so one rule per residue, IP version and protocol is enough.
 //!
 //! All or nothing: with some of the rules only, a NIC would spread part of the traffic by something else,
-//! which helps nobody and is hard to see. Without rules workers hand packets over.
+//! which helps nobody and is hard to see. Without rules the port's RSS may serve (see `run::steering`), or
+//! workers hand packets over.
 //!
 //! Tested: all or nothing, on a double; the refusals of virtual devices, that of `net_tap` among them, which
-//! finds the rules good and cannot make them on a kernel without multiq. No rule of these was ever made by
-//! a driver: not run on a NIC.
+//! finds the rules good and cannot make them on a kernel without the multiq scheduler and the flower
+//! classifier. Of DPDK's other software devices `net_failsafe` and `net_bonding` pass rules on to those that they
+//! are made of, and `net_softnic` takes only what a script of tables has prepared. No rule of these was ever
+//! made by a driver: not run on a NIC.
 
 use super::port::{DpdkPortWatch, OpenPort};
 use dpdk_sys::{l4_port_rule, rte_flow, rte_flow_error};

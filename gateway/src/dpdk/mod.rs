@@ -26,6 +26,7 @@ mod power;
 mod queue;
 mod rss;
 pub mod rte_hash;
+mod soft_rss;
 
 pub use eal::{Eal, EalOptions, tsc_hz, version};
 pub use error::DpdkError;
@@ -37,3 +38,4 @@ pub use mempool::Mempool;
 pub use port::{DpdkPortWatch, Port, PortSettings, StartedPort};
 pub use queue::{RxQueue, TxQueue};
 pub use rss::{NoRss, Rss};
+pub use soft_rss::SoftRss;

@@ -3,14 +3,18 @@
 //! It only brings a packet near its owner; who that is, the workers compute themselves. So a device
 //! without RSS, or one that does not say what it does, is no error.
 //!
-//! Tested on `net_null`, whose driver keeps key and table as a NIC does, but spreads nothing. Not run on
-//! a NIC.
+//! The key is one with which the l4_port of a packet decides its queue as evenly as can be, so that workers can
+//! choose l4_ports by it: see [`Toeplitz::spreads_l4_ports`].
+//!
+//! Tested on `net_null`, whose driver keeps key and table as a NIC does, but spreads nothing; what a NIC would
+//! do with them is told by [`super::SoftRss`], DPDK's own computation. Not run on a NIC.
 
 use dpdk_sys::{rte_eth_conf, rte_eth_dev_info, rte_eth_rss_conf, rte_eth_rss_reta_entry64};
 use rand_chacha::{
     ChaCha20Rng,
     rand_core::{RngCore, SeedableRng},
 };
+use steering::toeplitz::Toeplitz;
 
 /// What a port's RSS does, as its driver tells it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -167,13 +171,25 @@ fn groups(reta: &[u16]) -> Vec<rte_eth_rss_reta_entry64> {
     reta.chunks(GROUP).map(group).collect()
 }
 
+/// Keys that are tried. One of four fits, so that not one in 10^30 seeds finds none; what is taken then is as good
+/// as any for spreading, and nothing is foretold by it.
+const KEYS: u64 = 256;
+
 /// `len` bytes that look random and follow from `seed`.
 fn derive_key(seed: [u8; 16], len: usize) -> Vec<u8> {
     // The label keeps apart what else is derived from the seed.
     let mut input = *b"................egress rss key 1";
     input[..16].copy_from_slice(&seed);
+    let mut random = ChaCha20Rng::from_seed(input);
     let mut key = vec![0; len];
-    ChaCha20Rng::from_seed(input).fill_bytes(&mut key);
+    for stream in 0..KEYS {
+        random.set_stream(stream);
+        random.set_word_pos(0);
+        random.fill_bytes(&mut key);
+        if Toeplitz::new(&key).map_or(true, |toeplitz| toeplitz.spreads_l4_ports()) {
+            break;
+        }
+    }
     key
 }
 
@@ -219,9 +235,18 @@ mod tests {
             derive_key([7; 16], 40).iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(
             hex,
-            "a455c3adf01b1b5196cf2050fd958c45b4166ddd9d96c106ae5f21f3e568a0c250e25705adc68fc4"
+            "ce2e0f5e8a00679e3ed3d891ccb6060d2f21c40c5641e29923fe94525011ed54188ba229a7f6fc55"
         );
         assert_ne!(derive_key([8; 16], 40), derive_key([7; 16], 40));
         assert_eq!(derive_key([7; 16], 52)[..40], derive_key([7; 16], 40));
+        assert_eq!(derive_key([7; 16], 16).len(), 16);
+    }
+
+    #[test]
+    fn every_seed_has_a_key_by_which_l4_ports_can_be_chosen() {
+        for seed in 0..100 {
+            let key = Toeplitz::new(&derive_key([seed; 16], 40)).unwrap();
+            assert!(key.spreads_l4_ports(), "{seed}");
+        }
     }
 }

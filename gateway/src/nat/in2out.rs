@@ -233,8 +233,9 @@ impl<A: Address> Translation<A> {
             .insert(&new, in2out_hash, out2in_hash, deadline)
             .map_err(|_| DropReason::SessionsFull)?;
         let key = new.out2in_key();
-        if self.l4_ports.share().contains(external.0.l4_port) {
-            self.l4_ports.took(&key.pool(), external.0.l4_port);
+        let pool = key.pool();
+        if self.l4_ports.share_of(&pool).contains(external.0.l4_port) {
+            self.l4_ports.took(&pool, external.0.l4_port);
         } else {
             self.borrowed += 1;
         }
@@ -271,7 +272,7 @@ impl<A: Address> Translation<A> {
 
 /// What the packet's session would be known by from outside, with that l4_port.
 #[inline(always)]
-fn out2in<A: Address>(
+pub(super) fn out2in<A: Address>(
     input: &In2out<A>,
     egress_ip: A,
     l4_port: u16,

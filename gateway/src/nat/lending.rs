@@ -59,13 +59,6 @@ impl PerFamily for Offers {
     type Of<A: Address> = Offer<A>;
 }
 
-impl<A: Address> Returned<A> {
-    /// Which l4_port comes home.
-    pub fn l4_port(&self) -> u16 {
-        self.0.ours().l4_port
-    }
-}
-
 /// Room for loans that end in one turn. More can wait only while their lender's loop stands still.
 pub(super) const RETURNS: usize = 4096;
 

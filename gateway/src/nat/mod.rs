@@ -45,7 +45,7 @@ pub use flow::{
 };
 pub use index::Guess;
 pub use judgement::Judgement;
-pub use l4_port::L4PortShare;
+pub use l4_port::{Allotment, L4PortShare};
 pub use policy_sessions::PolicySessions;
 pub use policy_table::PolicyTable;
 pub use record::SessionRecord;
@@ -72,7 +72,7 @@ pub struct NatConfig {
     /// The largest TCP segment, in bytes, whose packet still fits the tunnel.
     pub mss_limit: Each<u16>,
     /// The external l4_ports that this worker may give out: those whose packets come back to it.
-    pub l4_ports: L4PortShare,
+    pub l4_ports: Allotment,
     /// Where the tables shall lie.
     pub pages: Pages,
     pub timeouts: Timeouts,

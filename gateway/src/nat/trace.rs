@@ -4,7 +4,7 @@
 use super::{
     Direction, Nat, SessionRecord, Tick, Translation,
     flow::Address,
-    in2out::{In2out, In2outs, taken},
+    in2out::{In2out, In2outs, out2in, taken},
     judgement::Judgement,
     l4_port::BATCH,
     policy_table::PolicyTable,
@@ -108,7 +108,7 @@ impl<A: Address> Translation<A> {
             judgement: self.judge(packet, found, policies).any(),
             session: found.map(|id| self.table.view(id).record(policies, now.seconds())),
             slots: (self.table.len(), self.table.capacity() as u32),
-            l4_ports: (0, self.l4_ports.share().len()),
+            l4_ports: (0, self.l4_ports.len()),
         }
     }
 
@@ -118,8 +118,9 @@ impl<A: Address> Translation<A> {
         egress_ip: IpAddr,
         first: u32,
     ) -> (u32, Option<u32>) {
-        let share = self.l4_ports.share();
         let Some(egress_ip) = A::of_family(egress_ip) else { return (0, None) };
+        let pool = out2in(packet, egress_ip, 0).1.pool();
+        let share = self.l4_ports.share_of(&pool);
         let end = share.len().min(first.saturating_add(BATCH as u32));
         let batch: ArrayVec<u16, BATCH> =
             (first..end).filter_map(|number| share.nth(number)).collect();

@@ -256,9 +256,9 @@ impl<A: Address> Translation<A> {
                 self.policy_sessions.l4_ports().gave_back(&key);
             }
         }
-        let l4_port = key.ours().l4_port;
-        if self.l4_ports.share().contains(l4_port) {
-            self.l4_ports.gave_back(&key.pool(), l4_port);
+        let (pool, l4_port) = (key.pool(), key.ours().l4_port);
+        if self.l4_ports.share_of(&pool).contains(l4_port) {
+            self.l4_ports.gave_back(&pool, l4_port);
         } else {
             self.borrowed -= 1;
             self.returns.push_back(Returned(key));

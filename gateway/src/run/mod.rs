@@ -30,6 +30,7 @@ use std::{
     },
     time::Instant,
 };
+use steering::Probed;
 use tracing::info;
 
 /// Runs until SIGINT or SIGTERM.
@@ -43,14 +44,16 @@ pub fn run(config: Config) -> Result<()> {
     let policies = policies::load_policies(&config)?;
     let seed = steering::shard_seed(&config.policy.state_dir)?;
     let steering = Steering::new(seed, cores.workers().len()).context("workers.cores")?;
-    let steering = Arc::new(steering);
 
     let eal = Eal::start(&cores.eal_options(&config)).map_err(devices::explain)?;
     info!(version = dpdk::version(), "EAL is up");
     let ports = ports::start_ports(&eal, &config, seed)?;
     let datapath = Arc::new(ports::datapath_config(&config, &ports)?);
     let port_steering: Vec<_> = ports.devices().map(steering::port_steering).collect();
-    let (mode, reason, flow_rules) = steering::probe(&steering, ports.external(), &config);
+    let Probed { steering, mode, reason, rules } =
+        steering::probe(steering, ports.external(), &config);
+    let steering = Arc::new(steering);
+    let prediction = steering::prediction_check(&steering, mode, ports.external());
     let (port_handles, ios) = ports::split(ports);
     let idle = workers::idle_label(&config, &ios);
 
@@ -76,7 +79,7 @@ pub fn run(config: Config) -> Result<()> {
     }
 
     let watchdog = Watchdog::start(&workers).context("cannot start the watchdog")?;
-    let self_test = steering::self_test(&steering, &port_steering, &workers)?;
+    let self_test = steering::self_test(&steering, &port_steering, prediction, &workers)?;
     let gateway = Arc::new(Gateway {
         config,
         datapath,
@@ -101,6 +104,6 @@ pub fn run(config: Config) -> Result<()> {
     for lcore in lcores {
         lcore.join();
     }
-    drop(flow_rules);
+    drop(rules);
     served.context("the API ended")
 }

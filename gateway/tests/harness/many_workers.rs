@@ -22,7 +22,7 @@ pub struct Gateway {
     pub now: Tick,
     /// Workers whose loop stands still.
     pub stalled: BTreeSet<usize>,
-    /// Answer ARP requests, to this worker's queue.
+    /// Answer ARP requests and Neighbor Solicitations, to this worker's queue.
     pub arp_to: usize,
     out: [Vec<Vec<u8>>; 2],
 }
@@ -33,14 +33,16 @@ impl Gateway {
     }
 
     pub fn with(workers: usize, max_sessions: u32) -> Self {
-        let steering = Arc::new(Steering::new(SEED, workers).unwrap());
-        let policies = Arc::new(ArcSwap::from_pointee(usual_policies(1)));
+        let steering = Steering::new(SEED, workers).unwrap();
+        Self::steered(steering, &Setup { max_sessions, ..Setup::default() })
+    }
+
+    pub fn steered(steering: Steering, setup: &Setup) -> Self {
+        let steering = Arc::new(steering);
+        let policies = Arc::new(ArcSwap::from_pointee((setup.policies)(1)));
         let workers: Vec<_> = Handoff::mesh(&steering)
             .into_iter()
-            .map(|handoff| {
-                let setup = Setup { max_sessions, ..Setup::default() };
-                Parts::of_worker(setup, handoff, Arc::clone(&policies))
-            })
+            .map(|handoff| Parts::of_worker(setup.clone(), handoff, Arc::clone(&policies)))
             .collect();
         let ios = workers.iter().map(|_| MemoryIo::default()).collect();
         let mut gateway = Gateway {
@@ -80,10 +82,10 @@ impl Gateway {
             for side in Side::ALL {
                 for frame in io.sent(side) {
                     moved += 1;
-                    match arp_request(&frame) {
-                        Some((sender, target)) if sender == target => {}
-                        Some((_, target)) => answers.push((side, target)),
-                        None => {
+                    match said(side, &frame) {
+                        Said::Announcement => {}
+                        Said::Question(answer) => answers.push((side, answer)),
+                        Said::Packet => {
                             judge(side, &frame, true);
                             self.out[side.index()].push(frame);
                         }
@@ -91,12 +93,7 @@ impl Gateway {
                 }
             }
         }
-        for (side, target) in answers {
-            let (mac, us, us_mac) = match side {
-                Side::Tunnel => (NODE_MAC, VTEP, TUNNEL_MAC),
-                Side::External => (ROUTER_MAC, EXTERNAL, EXTERNAL_MAC),
-            };
-            let answer = arp_frame(2, us_mac, (mac, target), (us_mac, us));
+        for (side, answer) in answers {
             self.ios[self.arp_to].receive(side, &answer);
         }
         moved

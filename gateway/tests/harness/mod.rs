@@ -9,6 +9,8 @@ mod frames;
 pub mod many_workers;
 mod nd;
 mod policies;
+#[cfg(feature = "dpdk")]
+pub mod rings;
 mod seen;
 
 pub use family::*;
@@ -347,6 +349,21 @@ impl Bench {
         assert_eq!(out.len(), 1, "{:?}", self.drops());
         SeenOf::<F>::of(&out[0]).sport
     }
+}
+
+/// What a frame of a worker is to the neighbourhood.
+pub enum Said {
+    Announcement,
+    /// With what a neighbour answers.
+    Question(Vec<u8>),
+    Packet,
+}
+
+pub fn said(side: Side, frame: &[u8]) -> Said {
+    if is_announcement(frame) {
+        return Said::Announcement;
+    }
+    answer_to(side, frame).map_or(Said::Packet, Said::Question)
 }
 
 /// A neighbour that the worker asks for.

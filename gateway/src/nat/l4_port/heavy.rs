@@ -11,7 +11,7 @@
 //! unused, one is incomplete, and whoever needs one takes that. Its pool begins again when its tries fail.
 //! Of a share of 64,512 a bitmap takes 8 KiB, which is a quarter of a byte for each of its sessions.
 
-use super::{BATCH, L4PortShare, below, bitmap::Bitmap};
+use super::{BATCH, PoolShare, below, bitmap::Bitmap};
 use crate::nat::flow::{
     Address, Endpoint, ExternalEndpoint, FlowKey, Protocol, RemoteEndpoint, TableHash,
 };
@@ -52,7 +52,7 @@ impl<A: Address> Slot<A> {
     }
 
     /// Learns about the next l4_ports of the share.
-    fn search(&mut self, share: &L4PortShare, taken: &mut impl FnMut(&[u16]) -> u64) {
+    fn search(&mut self, share: &PoolShare<'_>, taken: &mut impl FnMut(&[u16]) -> u64) {
         let len = share.len();
         let end = (self.known + STEP).min(len);
         while self.known < end {
@@ -154,7 +154,7 @@ impl<A: Address> HeavyPools<A> {
         &mut self,
         pool: &FlowKey<A>,
         random: &mut ChaCha8Rng,
-        share: &L4PortShare,
+        share: &PoolShare<'_>,
         taken: &mut impl FnMut(&[u16]) -> u64,
     ) -> Option<u16> {
         let len = share.len();
@@ -213,7 +213,7 @@ impl<A: Address> HeavyPools<A> {
     pub(super) fn note(
         &mut self,
         pool: &FlowKey<A>,
-        share: &L4PortShare,
+        share: &PoolShare<'_>,
         l4_port: u16,
         is_free: bool,
     ) {
@@ -240,7 +240,7 @@ impl<A: Address> HeavyPools<A> {
 /// The first free l4_port from the given one on.
 fn search_once(
     origin: u32,
-    share: &L4PortShare,
+    share: &PoolShare<'_>,
     taken: &mut impl FnMut(&[u16]) -> u64,
 ) -> Option<u16> {
     let mut indexes = (origin..share.len()).chain(0..origin);

@@ -4,7 +4,8 @@
 //! index holds it, so the index is the only book of l4_ports: finding none there and inserting is the
 //! reservation, and removing the session gives the l4_port back. The same l4_port serves any number
 //! of remotes (RFC 7857 section 3): all that differ only in the l4_port are a *pool*, and a worker may
-//! give out its [`L4PortShare`] of each.
+//! give out its [`Allotment`] of each: an [`L4PortShare`], of the l4_ports themselves or of the names that a
+//! [`Prediction`] gives them.
 //!
 //! A session is refused only when none of the share is free:
 //!
@@ -24,11 +25,15 @@
 //! above, or a bitmap that was lost while incomplete (module `heavy`); and it is not repeated, for such a
 //! pool's bitmap is complete then, and is not lost. To be refused costs some tens of cycles.
 
+mod allotment;
 mod bitmap;
 mod heavy;
+mod prediction;
 mod share;
 mod usage;
 
+pub use allotment::{Allotment, PoolShare};
+pub use prediction::{Prediction, UnfitKey};
 pub use share::{InvalidShare, L4PortShare};
 pub use usage::L4PortUsage;
 
@@ -53,21 +58,32 @@ const MOST_TRIES: usize = 16;
 pub struct L4Ports<A: Address> {
     /// Keyed by the start's secret: RFC 6056 section 3.3.1, unpredictable from outside.
     random: ChaCha8Rng,
-    share: L4PortShare,
+    allotment: Allotment,
     heavy: HeavyPools<A>,
 }
 
 impl<A: Address> L4Ports<A> {
     /// Takes all memory that it will need: for a share of 1,000 l4_ports or more less than half a byte for
     /// each of `max_sessions`, and one bitmap.
-    pub fn new(mut random: ChaCha8Rng, share: L4PortShare, max_sessions: u32) -> Self {
+    pub fn new(mut random: ChaCha8Rng, allotment: Allotment, max_sessions: u32) -> Self {
         let hash = TableHash::new(&mut random);
-        let heavy = HeavyPools::new(hash, share.len(), max_sessions);
-        L4Ports { random, share, heavy }
+        let heavy = HeavyPools::new(hash, allotment.len(), max_sessions);
+        L4Ports { random, allotment, heavy }
     }
 
-    pub fn share(&self) -> &L4PortShare {
-        &self.share
+    /// L4_ports of any pool that may be given out.
+    pub fn len(&self) -> u32 {
+        self.allotment.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.allotment.is_empty()
+    }
+
+    /// What may be given out of a pool.
+    #[inline(always)]
+    pub fn share_of(&self, pool: &FlowKey<A>) -> PoolShare<'_> {
+        self.allotment.of(pool)
     }
 
     /// A free l4_port of the share, random; `None` where all are taken. It is reserved by inserting the
@@ -76,16 +92,17 @@ impl<A: Address> L4Ports<A> {
     /// `pool`: see [`FlowKey::pool`]. `taken` is asked about up to [`BATCH`] l4_ports at once,
     /// so that it can prefetch, and sets the bit of each that is taken (the lowest for the first).
     pub fn pick(&mut self, pool: &FlowKey<A>, mut taken: impl FnMut(&[u16]) -> u64) -> Option<u16> {
-        if self.share.is_empty() {
+        if self.allotment.is_empty() {
             return None;
         }
-        let Self { random, share, heavy } = self;
+        let Self { random, allotment, heavy } = self;
+        let share = allotment.of(pool);
         if !heavy.contains(pool)
-            && let Some(l4_port) = try_some(random, share, &mut taken)
+            && let Some(l4_port) = try_some(random, &share, &mut taken)
         {
             return Some(l4_port);
         }
-        heavy.pick(pool, random, share, &mut taken)
+        heavy.pick(pool, random, &share, &mut taken)
     }
 
     /// The session table holds this l4_port of the pool from here on. To be told of every insert: a bitmap
@@ -93,7 +110,7 @@ impl<A: Address> L4Ports<A> {
     #[inline(always)]
     pub fn took(&mut self, pool: &FlowKey<A>, l4_port: u16) {
         if !self.heavy.is_empty() {
-            self.heavy.note(pool, &self.share, l4_port, false);
+            self.heavy.note(pool, &self.allotment.of(pool), l4_port, false);
         }
     }
 
@@ -101,7 +118,7 @@ impl<A: Address> L4Ports<A> {
     #[inline(always)]
     pub fn gave_back(&mut self, pool: &FlowKey<A>, l4_port: u16) {
         if !self.heavy.is_empty() {
-            self.heavy.note(pool, &self.share, l4_port, true);
+            self.heavy.note(pool, &self.allotment.of(pool), l4_port, true);
         }
     }
 
@@ -118,7 +135,7 @@ impl<A: Address> L4Ports<A> {
 
 fn try_some(
     random: &mut ChaCha8Rng,
-    share: &L4PortShare,
+    share: &PoolShare<'_>,
     taken: &mut impl FnMut(&[u16]) -> u64,
 ) -> Option<u16> {
     TRIES.iter().find_map(|tries| {

@@ -1,7 +1,8 @@
 //! Which external l4_ports one worker may give out.
 //!
 //! The l4_ports are dealt out by their low bits, so that whoever receives a return packet, a NIC by a
-//! masked rule or a worker, knows its owner from the l4_port alone.
+//! masked rule or a worker, knows its owner from the l4_port alone. Where a NIC's RSS is foretold, what is
+//! dealt out by the low bits are the names of l4_ports: see [`super::prediction`].
 
 use super::{COUNT, FIRST};
 
