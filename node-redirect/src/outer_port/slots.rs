@@ -1,5 +1,6 @@
 //! Who has which slot of the map `steerings`. A slot is written only while nobody can be reading it: what a packet sees is always whole.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -64,9 +65,9 @@ fn assign(
     let mut free = (1..STEERING_SLOTS as u8).filter(|slot| !taken.contains(slot));
     let mut added = Vec::new();
     for (gateway, steering) in wanted {
-        if !slots.contains_key(&gateway) {
+        if let Entry::Vacant(place) = slots.entry(gateway) {
             let slot = free.next().context("the map has no room for so many gateways' steering")?;
-            slots.insert(gateway, (slot, steering));
+            place.insert((slot, steering));
             added.push(gateway);
         }
     }
