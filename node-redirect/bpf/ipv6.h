@@ -62,6 +62,7 @@ static __always_inline void walk_extensions(struct __sk_buff *skb, __u32 offset,
 			packet->fragment = fragment & (IPV6_OFFSET | IPV6_MORE_FRAGMENTS);
 			packet->first = !(fragment & IPV6_OFFSET);
 			packet->id = header.id;
+			packet->fragment_protocol = header.next;
 		} else {
 			offset += header.length * 8;
 		}

@@ -58,6 +58,15 @@ struct {
 } policies SEC(".maps");
 
 struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, STEERING_SLOTS);
+	__uint(map_flags, BPF_F_RDONLY_PROG);
+	__type(key, __u32);
+	__type(value, struct steering);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} steerings SEC(".maps");
+
+struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
 	__uint(max_entries, 65536);
 	__uint(map_flags, AGENT_WRITES);

@@ -38,6 +38,7 @@ struct packet {
 	__u32 l4_length;
 	__be32 id; /* of the datagram that a fragment is of */
 	__u8 protocol;
+	__u8 fragment_protocol; /* as each fragment of the datagram tells it: extension headers may follow */
 	__u8 tcp_flags;
 	__u8 icmp_kind;
 	bool ipv6;

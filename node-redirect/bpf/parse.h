@@ -25,6 +25,7 @@ static __always_inline void take_ipv4_fields(const struct iphdr *ip, struct pack
 	packet->daddr = mapped(ip->daddr);
 	packet->id = ip->id;
 	packet->protocol = ip->protocol;
+	packet->fragment_protocol = ip->protocol;
 	packet->fragment = frag_off & (IP_MORE_FRAGMENTS | IP_OFFSET);
 	packet->first = !(frag_off & IP_OFFSET);
 }

@@ -12,10 +12,16 @@
 #define IPV6_BITS 128
 #define HRW_SEED 0x65677700
 
+/* Of a policy's gateways. */
+struct choice {
+	struct address gateway;
+	__u32 steering; /* slot, 0: none */
+};
+
 struct decision {
 	__u32 reason; /* REASON_REDIRECTED, or why not */
 	__u32 policy_id;
-	struct address gateway;
+	struct choice choice;
 };
 
 /* The policy: pod -> set of policies, then exempt destinations, then (set, destination) -> action. */
@@ -84,7 +90,7 @@ static __always_inline int find_set(const struct address *pod, __u32 *set_id)
  * one moves only the pods that rank it first. `kept` (none: NULL) stays while it is usable: a live flow does not move.
  */
 static __always_inline int rank_gateways(const struct policy *policy, const struct address *pod,
-					 const struct address *kept, struct address *chosen)
+					 const struct address *kept, struct choice *chosen)
 {
 	__u32 pod_hash = mix_address(HRW_SEED, pod), best_weight = 0, weight;
 	__u16 accepting = policy->accepting[is_ipv4(pod) ? FAMILY_IPV4 : FAMILY_IPV6];
@@ -96,7 +102,8 @@ static __always_inline int rank_gateways(const struct policy *policy, const stru
 			continue;
 		gateway = &policy->gateways[i];
 		if (kept && is_equal(gateway, kept)) {
-			*chosen = *gateway;
+			chosen->gateway = *gateway;
+			chosen->steering = policy->steering[i];
 			return REASON_REDIRECTED;
 		}
 		if (!(accepting & 1 << i))
@@ -104,7 +111,8 @@ static __always_inline int rank_gateways(const struct policy *policy, const stru
 		weight = mix_address(pod_hash, gateway);
 		if (found && weight <= best_weight)
 			continue;
-		*chosen = *gateway;
+		chosen->gateway = *gateway;
+		chosen->steering = policy->steering[i];
 		best_weight = weight;
 		found = true;
 	}
@@ -118,7 +126,7 @@ static __always_inline int rank_gateways(const struct policy *policy, const stru
  * its callers.
  */
 __noinline int choose_gateway(__u32 policy_id, const struct address *pod, const struct address *kept,
-			      struct address *chosen)
+			      struct choice *chosen)
 {
 	const struct policy *policy = bpf_map_lookup_elem(&policies, &policy_id), *still;
 	int reason;
@@ -159,7 +167,7 @@ static __always_inline void decide(struct decision *decision, const struct packe
 		return;
 	}
 	decision->policy_id = *action;
-	decision->reason = choose_gateway(*action, &packet->saddr, kept, &decision->gateway);
+	decision->reason = choose_gateway(*action, &packet->saddr, kept, &decision->choice);
 }
 
 /* Under policy: it leaves through a gateway or not at all. */
@@ -316,9 +324,10 @@ static __always_inline void remember(const struct flow_key *key, const struct de
 		.last_seen = now_seconds(),
 		.generation = generation,
 		.policy_id = decision->policy_id,
-		.gateway = decision->gateway,
+		.gateway = decision->choice.gateway,
 		.kind = decision->reason == REASON_REDIRECTED ? FLOW_REDIRECTED : FLOW_PASSED,
 		.reason = decision->reason,
+		.steering = decision->choice.steering,
 	};
 
 	if (!is_worth_keeping(decision, packet)) {

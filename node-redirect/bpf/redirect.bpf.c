@@ -19,6 +19,7 @@
 #include "maps.h"
 #include "parse.h"
 #include "policy.h"
+#include "steering.h"
 
 #define AF_INET 2
 #define AF_INET6 10
@@ -45,25 +46,6 @@ static __always_inline int drop(struct __sk_buff *skb, __u32 reason)
 }
 
 /*
- * The outer UDP source port follows from this, and with it the gateway's RX queue: constant for a flow, and the same for all
- * fragments of a datagram. The kernel folds the hash so that only the upper half counts.
- */
-static __always_inline void set_flow_hash(struct __sk_buff *skb, const struct packet *packet)
-{
-	/* Fragments of one datagram need not tell the same protocol in IPv6. */
-	__u32 hash = packet->fragment ? 0 : packet->protocol;
-
-	hash = mix_address(mix_address(hash, &packet->saddr), &packet->daddr);
-	if (packet->fragment)
-		hash = mix(hash, bpf_ntohl(packet->id));
-	else
-		hash = mix(hash, (__u32)bpf_ntohs(packet->ports.source) << 16 | bpf_ntohs(packet->ports.dest));
-	hash &= 0xffff0000;
-	/* Zero would mean "not hashed", and the kernel would compute its own. */
-	bpf_set_hash(skb, hash ? hash : 1 << 16);
-}
-
-/*
  * No outer checksum: the inner packet has its own. Over IPv6 that is for tunnels only (RFC 6935 section 5), and the far end must
  * expect it, as a gateway does. Over IPv6 nobody on the way may fragment, so there is no DF to set.
  */
@@ -79,8 +61,9 @@ static __always_inline int set_tunnel_key(struct __sk_buff *skb, __u32 policy_id
 	return bpf_skb_set_tunnel_key(skb, &key, TUNNEL_KEY_SIZE, BPF_F_TUNINFO_IPV6 | BPF_F_ZERO_CSUM_TX);
 }
 
-static __always_inline int send_to_gateway(struct __sk_buff *skb, const struct packet *packet, __u32 policy_id,
-					   const struct address *gateway, __u32 tunnel_ifindex)
+/* `flow`: as for set_outer_port. */
+static __always_inline int send_to_gateway(struct __sk_buff *skb, const struct packet *packet, const struct packet *flow,
+					   __u32 policy_id, const struct choice *choice, __u32 tunnel_ifindex)
 {
 	__u32 mtu = 0;
 	int verdict;
@@ -90,9 +73,9 @@ static __always_inline int send_to_gateway(struct __sk_buff *skb, const struct p
 	verdict = bpf_check_mtu(skb, tunnel_ifindex, &mtu, 0, BPF_MTU_CHK_SEGS);
 	if (verdict)
 		return drop(skb, verdict > 0 ? REASON_TOO_BIG : REASON_NO_TUNNEL);
-	if (set_tunnel_key(skb, policy_id, gateway))
+	if (set_tunnel_key(skb, policy_id, &choice->gateway))
 		return drop(skb, REASON_NO_TUNNEL);
-	set_flow_hash(skb, packet);
+	set_outer_port(skb, packet, flow, choice->steering);
 	count_traffic(skb, &packet->saddr, policy_id);
 	count_reason(skb, REASON_REDIRECTED);
 	return bpf_redirect(tunnel_ifindex, 0);
@@ -101,34 +84,56 @@ static __always_inline int send_to_gateway(struct __sk_buff *skb, const struct p
 static __always_inline int follow_flow(struct __sk_buff *skb, const struct packet *packet, const struct flow *flow,
 				       __u32 tunnel_ifindex)
 {
+	struct choice choice = { .gateway = flow->gateway, .steering = flow->steering };
+
 	if (flow->kind == FLOW_INBOUND)
 		return pass(skb, REASON_INBOUND_FLOW);
 	if (flow->kind == FLOW_REDIRECTED)
-		return send_to_gateway(skb, packet, flow->policy_id, &flow->gateway, tunnel_ifindex);
+		return send_to_gateway(skb, packet, packet, flow->policy_id, &choice, tunnel_ifindex);
 	return pass(skb, flow->reason);
 }
 
-/* An ICMP error belongs to the flow of the packet it quotes: the answer to an inbound one leaves as that flow does. */
-static __always_inline bool is_about_inbound_flow(struct __sk_buff *skb, const struct packet *error)
+/* A packet that came to the pod, as one that the pod sends in the same flow. */
+static __always_inline void reverse(struct packet *packet)
 {
-	struct packet quoted = {};
+	struct address addr = packet->saddr;
+	__be16 port = packet->ports.source;
+
+	packet->saddr = packet->daddr;
+	packet->daddr = addr;
+	/* An identifier belongs to both ends. */
+	if (is_icmp(packet))
+		return;
+	packet->ports.source = packet->ports.dest;
+	packet->ports.dest = port;
+}
+
+/*
+ * An ICMP error belongs to the flow of the packet it quotes: the answer to an inbound one leaves as that flow does. False: it quotes
+ * none that the pod can have got.
+ */
+static __always_inline bool find_quoted(struct __sk_buff *skb, const struct packet *error, struct packet *quoted)
+{
+	return !parse_quoted(skb, error, quoted) && is_equal(&quoted->daddr, &error->saddr) &&
+	       is_equal(&quoted->saddr, &error->daddr);
+}
+
+static __always_inline bool is_of_inbound_flow(const struct packet *quoted)
+{
 	struct flow_key key = {};
 	const struct flow *flow;
 
-	if (parse_quoted(skb, error, &quoted) || !is_equal(&quoted.daddr, &error->saddr) ||
-	    !is_equal(&quoted.saddr, &error->daddr))
-		return false;
-	flow_key_of(&key, &quoted, TO_POD);
+	flow_key_of(&key, quoted, TO_POD);
 	flow = bpf_map_lookup_elem(&flows, &key);
 	return flow && flow->kind == FLOW_INBOUND;
 }
 
-static __always_inline int carry_out(struct __sk_buff *skb, const struct packet *packet, const struct decision *decision,
-				     __u32 tunnel_ifindex)
+static __always_inline int carry_out(struct __sk_buff *skb, const struct packet *packet, const struct packet *flow,
+				     const struct decision *decision, __u32 tunnel_ifindex)
 {
 	switch (decision->reason) {
 	case REASON_REDIRECTED:
-		return send_to_gateway(skb, packet, decision->policy_id, &decision->gateway, tunnel_ifindex);
+		return send_to_gateway(skb, packet, flow, decision->policy_id, &decision->choice, tunnel_ifindex);
 	case REASON_NO_GATEWAY:
 		return drop(skb, decision->reason);
 	default:
@@ -140,7 +145,8 @@ static __always_inline int carry_out(struct __sk_buff *skb, const struct packet 
 SEC("tc")
 int from_pod(struct __sk_buff *skb)
 {
-	struct packet packet = {};
+	struct packet packet = {}, quoted = {};
+	const struct packet *about = &packet;
 	struct decision decision = {};
 	struct flow_key key = {};
 	struct flow *flow = NULL, content = {};
@@ -166,8 +172,16 @@ int from_pod(struct __sk_buff *skb)
 	}
 
 	has_flow = !has_no_flow(&packet) && (!packet.fragment || fragment_ports(&packet));
-	if (packet.icmp_kind == ICMP_ERROR && is_about_inbound_flow(skb, &packet))
-		return pass(skb, REASON_INBOUND_FLOW);
+	if (packet.icmp_kind == ICMP_ERROR && find_quoted(skb, &packet, &quoted)) {
+		if (is_of_inbound_flow(&quoted))
+			return pass(skb, REASON_INBOUND_FLOW);
+		/* Without l4_ports its flow is not known. */
+		if (quoted.first) {
+			reverse(&quoted);
+			quoted.fragment = false;
+			about = &quoted;
+		}
+	}
 
 	/* Read before the look-ups below: a decision taken while the set changes must bear the older number, to be taken again. */
 	generation = *(volatile const __u32 *)&set->generation;
@@ -185,7 +199,7 @@ int from_pod(struct __sk_buff *skb)
 	decide(&decision, &packet, flow ? &content.gateway : NULL);
 	if (has_flow)
 		remember(&key, &decision, &packet, generation, known);
-	return carry_out(skb, &packet, &decision, set->tunnel_ifindex);
+	return carry_out(skb, &packet, about, &decision, set->tunnel_ifindex);
 }
 
 static __always_inline bool opens_flow(const struct packet *packet)

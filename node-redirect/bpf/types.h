@@ -12,9 +12,16 @@
 #include <linux/types.h>
 
 /* Changes with any change of a map's key, value or meaning: an agent refuses pinned maps of another version. */
-#define ABI_VERSION 2
+#define ABI_VERSION 3
 
 #define MAX_GATEWAYS 16
+
+/* Entries of `steerings`; the first is not used, as number 0 means none. */
+#define STEERING_SLOTS 64
+#define SHARDS 256
+#define MAX_WORKERS 64
+/* Outer source ports for each worker of a gateway: several, so that an underlay with equal paths still spreads. */
+#define PORTS_PER_WORKER 32
 
 /* Set by from_tunnel and seen by to_pod on the same node: this packet came back through a gateway. */
 #define MARK_FROM_TUNNEL 0x65677701
@@ -134,6 +141,17 @@ struct policy {
 	__u16 accepting[FAMILY_COUNT];         /* bit i: gateways[i] takes new flows, too; a draining one does not */
 	__u8 gateway_count;
 	__u8 failure_mode;
+	__u8 steering[MAX_GATEWAYS]; /* of gateways[i]: its slot of steerings, 0: none */
+};
+
+/*
+ * steerings: how a gateway spreads flows over its workers, and with which outer source ports the NIC brings a packet to each.
+ * A slot is written while no policy and no flow of the generation in force names it.
+ */
+struct steering {
+	__u64 keys[2];
+	__u8 worker_of[SHARDS];
+	__u16 hashes[MAX_WORKERS][PORTS_PER_WORKER]; /* upper half of the packet's hash, from which the kernel makes the port */
 };
 
 /* flows: seen from the pod, whoever opened them */
@@ -157,8 +175,8 @@ struct flow {
 	struct address gateway;
 	__u8 kind;
 	__u8 flags;
-	__u8 reason; /* FLOW_PASSED: why no policy took it */
-	__u8 pad;
+	__u8 reason;   /* FLOW_PASSED: why no policy took it */
+	__u8 steering; /* FLOW_REDIRECTED: the gateway's slot of steerings, 0: none */
 };
 
 /* fragments: the protocol and l4_ports of a datagram, learnt from its first fragment */
@@ -196,7 +214,8 @@ _Static_assert(sizeof(struct destination_key) == 12, "destination_key");
 _Static_assert(sizeof(struct destination_key6) == 24, "destination_key6");
 _Static_assert(sizeof(struct prefix_key) == 8, "prefix_key");
 _Static_assert(sizeof(struct prefix_key6) == 20, "prefix_key6");
-_Static_assert(sizeof(struct policy) == 264, "policy");
+_Static_assert(sizeof(struct policy) == 280, "policy");
+_Static_assert(sizeof(struct steering) == 4368, "steering");
 _Static_assert(sizeof(struct flow_key) == 40, "flow_key");
 _Static_assert(sizeof(struct flow) == 32, "flow");
 _Static_assert(sizeof(struct fragment_key) == 40, "fragment_key");

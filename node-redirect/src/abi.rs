@@ -13,8 +13,14 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::prefixes::Key;
 
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 pub const MAX_GATEWAYS: usize = 16;
+/// Entries of `steerings`; the first is not used, as number 0 means none.
+pub const STEERING_SLOTS: usize = 64;
+pub const SHARDS: usize = 256;
+pub const MAX_WORKERS: usize = 64;
+/// Outer source ports for each worker of a gateway.
+pub const PORTS_PER_WORKER: usize = 32;
 /// A destination's action: a policy id, or this.
 pub const ACTION_EXCLUDE: u32 = 0;
 const SET_BITS: u32 = 32;
@@ -102,7 +108,19 @@ in_maps! {
         pub accepting: [u16; 2],
         pub gateway_count: u8,
         pub failure_mode: u8,
+        /// Of `gateways[i]`: its slot of `steerings`, 0: none.
+        pub steering: [u8; MAX_GATEWAYS],
     }
+}
+
+/// How a gateway spreads flows over its workers, and with which outer source ports its NIC brings a packet to each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Steering {
+    pub keys: [u64; 2],
+    pub worker_of: [u8; SHARDS],
+    /// Upper half of the packet's hash, from which the kernel makes the port.
+    pub hashes: [[u16; PORTS_PER_WORKER]; MAX_WORKERS],
 }
 
 in_maps! {
@@ -126,7 +144,8 @@ in_maps! {
         pub kind: u8,
         pub flags: u8,
         pub reason: u8,
-        pub pad: u8,
+        /// Of a redirected flow: its gateway's slot of `steerings`, 0: none.
+        pub steering: u8,
     }
 }
 
@@ -287,7 +306,8 @@ const _: () = assert!(size_of::<DestinationKey>() == 12);
 const _: () = assert!(size_of::<DestinationKey6>() == 24);
 const _: () = assert!(size_of::<PrefixKey>() == 8);
 const _: () = assert!(size_of::<PrefixKey6>() == 20);
-const _: () = assert!(size_of::<Policy>() == 264);
+const _: () = assert!(size_of::<Policy>() == 280);
+const _: () = assert!(size_of::<Steering>() == 4368);
 const _: () = assert!(size_of::<FlowKey>() == 40);
 const _: () = assert!(size_of::<Flow>() == 32);
 const _: () = assert!(size_of::<TrafficKey>() == 20);
@@ -318,6 +338,10 @@ mod tests {
         for (name, value) in [
             ("ABI_VERSION", VERSION),
             ("MAX_GATEWAYS", 16),
+            ("STEERING_SLOTS", STEERING_SLOTS as u32),
+            ("SHARDS", SHARDS as u32),
+            ("MAX_WORKERS", MAX_WORKERS as u32),
+            ("PORTS_PER_WORKER", PORTS_PER_WORKER as u32),
             ("ACTION_EXCLUDE", ACTION_EXCLUDE),
             ("SET_BITS", SET_BITS),
             ("FAILURE_CLOSED", FAILURE_CLOSED.into()),

@@ -20,6 +20,8 @@ use crate::config::Config;
 use crate::flows;
 use crate::host::{Address, Host, Interface, Netlink};
 use crate::maps::Maps;
+use crate::outer_port::follow::OuterPorts;
+use crate::outer_port::{SourcePorts, slots};
 use crate::policy_files;
 use crate::preflight;
 use crate::program::{Programs, Role};
@@ -63,6 +65,9 @@ fn has_policy_set(pin_path: &Path) -> bool {
     Maps::exist(pin_path) && settings().map_or(true, |settings| settings.generation > 0)
 }
 
+/// The node's addresses, and what its VXLAN device takes outer source ports from.
+type OfNode = (Vec<Address>, Option<SourcePorts>);
+
 struct Agent {
     config: Config,
     netlink: Netlink,
@@ -73,8 +78,9 @@ struct Agent {
     policies: Option<PolicySet>,
     /// What the maps hold.
     tables: Tables,
-    /// The node's addresses that they were compiled with.
-    compiled_with: Vec<Address>,
+    outer_ports: OuterPorts,
+    /// What they were compiled with beside the documents; none: what is there by now is not in them.
+    compiled_with: Option<OfNode>,
     /// The maps refused to be written, though the files are valid.
     must_retry: bool,
     tunnel: Option<u32>,
@@ -109,10 +115,12 @@ impl Agent {
             policy_error,
             ..Status::default()
         };
+        let tables = Tables::read(&maps)?;
         let mut agent = Self {
-            tables: Tables::read(&maps)?,
+            outer_ports: OuterPorts::start(&config.steering, slots::held(&maps, &tables)?),
+            tables,
             shared: Arc::new(Shared::new(maps, status)),
-            compiled_with: Vec::new(),
+            compiled_with: None,
             must_retry: false,
             tunnel: None,
             attached: BTreeSet::new(),
@@ -147,6 +155,10 @@ impl Agent {
             tokio::select! {
                 changed = self.netlink.changed() => { changed?; self.follow_node().await }
                 changed = self.watch.changed() => { changed?; self.reload().await }
+                () = self.outer_ports.changed() => {
+                    self.compiled_with = None;
+                    self.follow_node().await;
+                }
                 _ = hangup.recv() => self.reload().await,
                 _ = upkeep.tick() => self.upkeep().await,
                 _ = terminate.recv() => break,
@@ -209,7 +221,7 @@ impl Agent {
         // Interfaces first: a pod that has just come may send at once.
         self.attach_interfaces(&host);
         self.ensure_tunnel(&host).await?;
-        if self.compiled_with != host.addresses {
+        if self.compiled_with.as_ref() != Some(&self.of_node(&host)) {
             self.sync_tables(&host)?;
         }
         Ok(())
@@ -243,9 +255,16 @@ impl Agent {
         Role::OF_POD_INTERFACE.iter().all(|&role| self.attacher.is_attached(ifindex, role))
     }
 
+    fn of_node(&self, host: &Host) -> OfNode {
+        (host.addresses.clone(), vxlan::source_ports(host, &self.config).ok())
+    }
+
     fn sync_tables(&mut self, host: &Host) -> Result<()> {
         let Some(set) = &self.policies else { return Ok(()) };
-        let wanted = Tables::compile(set, &self.config, host)?;
+        let slots =
+            self.outer_ports.choose(&self.shared.maps, &self.tables, set, &self.config, host);
+        self.shared.status().steering = self.outer_ports.states().to_vec();
+        let wanted = Tables::compile(set, &self.config, host, &slots)?;
         let way = Way::find(&self.shared.maps, &self.tables, &wanted)?;
         match way.go(&self.shared.maps) {
             Ok(reached) => self.tables = reached,
@@ -258,7 +277,7 @@ impl Agent {
             }
         }
         self.must_retry = false;
-        self.compiled_with.clone_from(&host.addresses);
+        self.compiled_with = Some(self.of_node(host));
         *self.shared.names() = names(set, &self.config.node_name);
         Ok(())
     }

@@ -44,6 +44,7 @@ impl Policy {
         }
         if own.is_none() {
             self.gateways[i] = gateway;
+            self.steering[i] = from.steering[index];
             self.gateway_count += 1;
         }
         self.usable |= (from.usable >> index & 1) << i;

@@ -1,11 +1,14 @@
 //! `node-redirect check`: everything by which `run` would refuse the files, told at once, without changing anything.
 
+use std::collections::BTreeMap;
+
 use anyhow::Result;
 use policy::PolicySet;
 use thiserror::Error;
 
 use crate::config::Config;
 use crate::host::{Host, Netlink};
+use crate::outer_port::follow;
 use crate::policy_files;
 use crate::program;
 use crate::room::Room;
@@ -41,11 +44,14 @@ pub async fn check(config: &Config) -> Result<Report> {
         ));
     }
     let mut mistakes = Vec::new();
-    match Tables::compile(&set, config, &host) {
+    match Tables::compile(&set, config, &host, &BTreeMap::new()) {
         Ok(tables) => mistakes.extend(Room::configured(&config.map_sizes).check(&tables).err()),
         Err(error) => mistakes.push(error),
     }
     mistakes.extend(program::check_sizes(config).err());
+    let steering = follow::check(&set, config, &host).await;
+    mistakes.extend(steering.mistakes.into_iter().map(anyhow::Error::msg));
+    warnings.extend(steering.warnings);
     if !mistakes.is_empty() {
         let lines: Vec<String> = mistakes.iter().map(|error| format!("{error:#}")).collect();
         return Err(BadInput(lines.join("\n")).into());

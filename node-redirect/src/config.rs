@@ -2,15 +2,18 @@
 //!
 //! An unknown key or a wrong type is refused by the reader, with its line. Everything else that is wrong is reported at once.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use admin::listen::Listen;
 use ipnet::IpNet;
 use serde::Deserialize;
 
 use crate::config_file::File;
+use crate::outer_port::source::Source;
 
 pub const DEFAULT_PATH: &str = "/etc/egress-gateway/node-redirect.toml";
 
@@ -27,6 +30,7 @@ pub struct Config {
     pub vxlan_mtu: Option<u32>,
     pub policy_files: Vec<PathBuf>,
     pub never_redirect: Vec<IpNet>,
+    pub steering: Sources,
     pub flows: Flows,
     pub pin_path: PathBuf,
     pub map_sizes: MapSizes,
@@ -40,6 +44,15 @@ pub enum HookChoice {
     Auto,
     Tcx,
     Clsact,
+}
+
+/// Where gateways' steering is read.
+#[derive(Debug, Clone)]
+pub struct Sources {
+    /// By the gateway's name in the documents.
+    pub of_gateways: BTreeMap<String, Source>,
+    /// Between two requests of an API.
+    pub interval: Duration,
 }
 
 /// Bounds of the flow table. Times are idle seconds.
@@ -158,7 +171,8 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config_file::{Api, Bpf, Vxlan};
+    use crate::config_file::{Api, Bpf, Steering, Vxlan};
+    use crate::outer_port::slots::MAX_STEERED;
 
     const EXAMPLE: &str = include_str!("../../configs/node-redirect.toml");
 
@@ -176,6 +190,8 @@ mod tests {
         assert_eq!(config.vxlan_mtu, None);
         assert_eq!(config.pin_path, Bpf::default().pin_path);
         assert_eq!(config.map_sizes, MapSizes::default());
+        assert!(config.steering.of_gateways.is_empty());
+        assert_eq!(config.steering.interval.as_secs(), u64::from(Steering::default().interval));
         assert_eq!(config.api_listen.to_string(), Api::default().listen);
         assert_eq!(config.flows.max_entries, defaults.max_entries);
         assert_eq!(config.flows.tcp_timeout, defaults.tcp_timeout);
@@ -212,6 +228,7 @@ mod tests {
             [attach]\ninterfaces = ['veth[']\npath = 'kernel'
             [vxlan]\ndevice = 'a name too long for it'\nport = 0\nmtu = 5
             [policy]\nfiles = []
+            [steering]\nsources = {gw-a = 'relative.json', gw-b = 'https://gw-b:9480'}\ninterval = 0
             [flows]\nmax_entries = 1\nudp_timeout = 0
             [health]\ninterval_ms = 0\nfailures = 0
             [bpf]\npin_path = 'relative'\nmax_destinations = 0\nmax_pods = 99999999
@@ -226,6 +243,9 @@ mod tests {
             "vxlan.port",
             "vxlan.mtu",
             "policy.files",
+            "steering.sources \"gw-a\" = \"relative.json\": write http://HOST:PORT",
+            "steering.sources \"gw-b\" = \"https://gw-b:9480\"",
+            "steering.interval 0",
             "flows.max_entries",
             "flows.udp_timeout",
             "health.interval_ms",
@@ -237,7 +257,23 @@ mod tests {
         ] {
             assert!(error.contains(key), "{key} is not in:\n{error}");
         }
-        assert!(error.ends_with("16 error(s) in node-redirect.toml"), "{error}");
+        assert!(error.ends_with("19 error(s) in node-redirect.toml"), "{error}");
+    }
+
+    #[test]
+    fn a_gateways_steering_is_in_a_file_or_at_its_api() {
+        let with = |sources: &str| {
+            parse(&EXAMPLE.replace("sources = {}", &format!("sources = {{{sources}}}")))
+        };
+        let written = "'gw-a' = '/etc/gw-a.json', 'gw-b' = 'http://127.0.0.1:9480', gw-c = 'unix:/run/c.sock'";
+        let sources = with(written).unwrap().steering.of_gateways;
+        let shown: Vec<String> = sources.values().map(ToString::to_string).collect();
+        let at_api = ["http://127.0.0.1:9480/v1/steering", "unix:/run/c.sock/v1/steering"];
+        assert_eq!(shown, ["/etc/gw-a.json", at_api[0], at_api[1]]);
+        let many: Vec<String> = (0..=MAX_STEERED).map(|n| format!("g{n} = '/{n}'")).collect();
+        assert!(with(&many[1..].join(", ")).is_ok());
+        let error = with(&many.join(", ")).unwrap_err().to_string();
+        assert!(error.contains("32 gateways; a node takes 31 at most"), "{error}");
     }
 
     #[test]

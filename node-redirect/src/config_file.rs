@@ -1,13 +1,16 @@
 //! The shape of `node-redirect.toml`, and what must be true of each value.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use admin::listen::{Listen, ListenError};
 use ipnet::IpNet;
 use serde::Deserialize;
 
-use crate::config::{Config, Flows, HookChoice, MapSizes};
+use crate::config::{Config, Flows, HookChoice, MapSizes, Sources};
+use crate::outer_port::slots::MAX_STEERED;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -17,6 +20,8 @@ pub(crate) struct File {
     #[serde(default)]
     vxlan: Vxlan,
     policy: Policy,
+    #[serde(default)]
+    steering: Steering,
     #[serde(default)]
     flows: Flows,
     #[serde(default)]
@@ -73,6 +78,19 @@ struct Policy {
     files: Vec<PathBuf>,
     #[serde(default)]
     never_redirect: Vec<IpNet>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Steering {
+    sources: BTreeMap<String, String>,
+    pub(crate) interval: u32,
+}
+
+impl Default for Steering {
+    fn default() -> Self {
+        Self { sources: BTreeMap::new(), interval: 10 }
+    }
 }
 
 /// Gateways are not probed by this version: each one that the documents name counts as healthy.
@@ -147,6 +165,7 @@ impl File {
         let interfaces = self.attach.check(&mut problems);
         let vxlan_mtu = self.vxlan.check(&mut problems);
         let never_redirect = self.policy.check(&mut problems);
+        let steering = self.steering.check(&mut problems);
         self.flows.check(&mut problems);
         self.health.check(&mut problems);
         let map_sizes = self.bpf.check(&mut problems);
@@ -164,6 +183,7 @@ impl File {
             vxlan_mtu,
             policy_files: self.policy.files,
             never_redirect,
+            steering,
             flows: self.flows,
             pin_path: self.bpf.pin_path,
             map_sizes,
@@ -249,6 +269,30 @@ impl Policy {
             problems.push("policy.files is empty: name the policy documents' file(s)".to_owned());
         }
         self.never_redirect.iter().map(IpNet::trunc).collect()
+    }
+}
+
+impl Steering {
+    fn check(&self, problems: &mut Vec<String>) -> Sources {
+        let count = self.sources.len();
+        if count > MAX_STEERED {
+            problems.push(format!(
+                "steering.sources: {count} gateways; a node takes {MAX_STEERED} at most"
+            ));
+        }
+        if !(1..=86_400).contains(&self.interval) {
+            problems.push(format!("steering.interval {}: 1 to 86400 seconds", self.interval));
+        }
+        let mut of_gateways = BTreeMap::new();
+        for (gateway, text) in &self.sources {
+            match text.parse() {
+                Ok(source) => drop(of_gateways.insert(gateway.clone(), source)),
+                Err(hint) => {
+                    problems.push(format!("steering.sources {gateway:?} = {text:?}: {hint}"));
+                }
+            }
+        }
+        Sources { of_gateways, interval: Duration::from_secs(self.interval.into()) }
     }
 }
 

@@ -31,6 +31,8 @@ pub enum Kind {
         port: u16,
         /// `udp6zerocsumrx`: takes packets without an outer checksum over IPv6.
         takes_zero_checksum: bool,
+        /// `srcport`, as the kernel has it: the upper end is not used. None: `ip_local_port_range`.
+        source_ports: Option<(u16, u16)>,
     },
     Other,
 }
@@ -104,6 +106,7 @@ fn kind(info: &[LinkInfo]) -> Kind {
         return Kind::Other;
     }
     let (mut collects_metadata, mut port, mut takes_zero_checksum) = (false, 0, false);
+    let mut source_ports = None;
     for part in info {
         let LinkInfo::Data(InfoData::Vxlan(options)) = part else { continue };
         for option in options {
@@ -113,10 +116,12 @@ fn kind(info: &[LinkInfo]) -> Kind {
                 port = *value;
             } else if let InfoVxlan::UDPZeroCsumRX(value) = option {
                 takes_zero_checksum = *value;
+            } else if let InfoVxlan::PortRange((low, high)) = option {
+                source_ports = Some((*low, *high)).filter(|(low, high)| low < high);
             }
         }
     }
-    Kind::Vxlan { collects_metadata, port, takes_zero_checksum }
+    Kind::Vxlan { collects_metadata, port, takes_zero_checksum, source_ports }
 }
 
 /// `Local` is the interface's own address; on a point-to-point link `Address` is the far end's. Link-local ones are left out: each pod's

@@ -11,7 +11,7 @@
 //! ```
 //!
 //! In reading order: `bpf/redirect.bpf.c` is the datapath and reads like the policy; [`abi`], [`maps`] and [`prefixes`] are what it shares with the agent;
-//! [`tables`] is what the maps shall hold and [`sync`] how they get there without a gap, also where [`room`] is scarce; [`program`], [`attach`], [`tcx`] and [`clsact`]
+//! [`outer_port`] brings packets to the gateways' workers; [`tables`] is what the maps shall hold and [`sync`] how they get there without a gap, also where [`room`] is scarce; [`program`], [`attach`], [`tcx`] and [`clsact`]
 //! put programs on interfaces; [`agent`] is the loop around all this; [`list`], [`trace`], [`status`] and [`metrics`] show it.
 //!
 //! The kernel has the state. The agent may be killed at any time: programs stay attached (a tcx link by its pin, a clsact filter by itself),
@@ -35,6 +35,7 @@ pub mod host;
 pub mod list;
 pub mod maps;
 pub mod metrics;
+pub mod outer_port;
 pub mod policy_files;
 pub mod policy_traffic;
 pub mod prefixes;

@@ -6,6 +6,7 @@ use prometheus::{
 };
 
 use crate::counters::{EVENTS, Reason, Verdict};
+use crate::outer_port::follow::GatewaySteering;
 use crate::state::Shared;
 
 pub fn text(shared: &Shared) -> Result<String> {
@@ -165,6 +166,27 @@ fn agent(registry: &Registry, shared: &Shared) -> Result<()> {
         flows.with_label_values(&[kind]).set(i64::try_from(count)?);
     }
     registry.register(Box::new(flows))?;
+    steering(registry, &status.steering)
+}
+
+/// By the gateways that a source is configured for.
+fn steering(registry: &Registry, states: &[GatewaySteering]) -> Result<()> {
+    let family = |name: &str, help: &str| IntGaugeVec::new(Opts::new(name, help), &["gateway"]);
+    let chosen = family(
+        "node_redirect_steering",
+        "1 when outer source ports bring packets to the gateway's workers; 0: they are spread, and the gateway hands them over. \
+         `node-redirect status` says why.",
+    )?;
+    let valid = family(
+        "node_redirect_steering_source_valid",
+        "1 when the gateway's steering.sources entry can be read and is what a gateway tells.",
+    )?;
+    for state in states.iter().filter(|state| state.source.is_some()) {
+        chosen.with_label_values(&[&state.gateway]).set(state.ports_chosen.into());
+        valid.with_label_values(&[&state.gateway]).set(state.source_valid.into());
+    }
+    registry.register(Box::new(chosen))?;
+    registry.register(Box::new(valid))?;
     Ok(())
 }
 

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::flows::FlowCounts;
 use crate::maps::Maps;
+use crate::outer_port::follow::GatewaySteering;
 use crate::policy_traffic::PolicyTraffic;
 
 /// Policy id → what the documents call it and its gateways. The maps have numbers only.
@@ -45,6 +46,9 @@ pub struct Status {
     pub policy_reloaded_at: u64,
     /// What could not be set up on the node; tried again with the next change.
     pub node_error: Option<String>,
+    /// Of each gateway in the documents, and of each source without one.
+    #[serde(default)]
+    pub steering: Vec<GatewaySteering>,
     /// Attachments that somebody else had taken away.
     pub reattached: u64,
     #[serde(skip)]

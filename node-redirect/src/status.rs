@@ -118,7 +118,9 @@ pub fn as_text(report: &Report) -> String {
         "policy set   generation {}: {} policies, {} pods in {} sets, {} flows\n",
         report.generation, report.policies, report.pods, report.sets, report.flows
     );
-    text += &format!("tunnel       {}\n\n", report.tunnel.as_deref().unwrap_or("missing"));
+    text += &format!("tunnel       {}\n", report.tunnel.as_deref().unwrap_or("missing"));
+    text += &steering_text(report);
+    text.push('\n');
     let mut attachments = Table::new(&["INTERFACE", "PROGRAM", "HOOK", "ID"]);
     for each in &report.attachments {
         attachments.row([
@@ -138,6 +140,19 @@ pub fn as_text(report: &Report) -> String {
         ]);
     }
     text + &format!("{attachments}\n{counters}")
+}
+
+/// Of gateways that a source is configured for: what nobody asked for need not be missed.
+fn steering_text(report: &Report) -> String {
+    let states = report.agent.iter().flat_map(|agent| &agent.steering);
+    let lines = states.filter(|state| state.source.is_some()).map(|state| {
+        let text = match &state.reason {
+            None => format!("{}: outer source ports are chosen", state.gateway),
+            Some(reason) => format!("{}: outer source ports are spread: {reason}", state.gateway),
+        };
+        fold::beside("steering     ", &text)
+    });
+    lines.collect()
 }
 
 fn is_drop(count: &Count) -> bool {

@@ -231,7 +231,7 @@ pub fn raise_generation(maps: &Maps) -> Result<()> {
 }
 
 /// A packet that had read its pod's old set must still find that set's destinations: a missing one reads as "no policy", and would let it out.
-fn wait_for_readers() {
+pub(crate) fn wait_for_readers() {
     if let Err(error) = wait_for_running_programs() {
         // Kernels with nohz_full have no such call. A program runs for microseconds.
         warn!(%error, "membarrier failed; waiting a second instead");

@@ -40,10 +40,17 @@ const ALWAYS_EXEMPT: [&str; 9] = [
 ];
 
 impl Tables {
-    pub fn compile(set: &PolicySet, config: &Config, host: &Host) -> Result<Self> {
+    /// `slots`: of the gateways whose outer source ports are chosen, by tunnel address.
+    pub fn compile(
+        set: &PolicySet,
+        config: &Config,
+        host: &Host,
+        slots: &BTreeMap<IpAddr, u8>,
+    ) -> Result<Self> {
         let compiled = policy::compile_node(set, &config.node_name);
         check_gateway_counts(&compiled)?;
-        let policies = compiled.policies.iter().map(|(id, p)| (id.get(), policy(p, config.vtep)));
+        let policies =
+            compiled.policies.iter().map(|(id, p)| (id.get(), policy(p, config.vtep, slots)));
         let mut tables = Self {
             endpoints: compiled.endpoints.iter().map(|(pod, set)| (*pod, set.0)).collect(),
             sets: compiled.sets.iter().map(|(id, map)| (id.0, destinations(map))).collect(),
@@ -111,12 +118,12 @@ fn destinations(map: &PolicyMap) -> Set {
 }
 
 /// A tunnel has one address family: that of the node's VTEP, which is where a gateway sends answers.
-fn is_on_underlay(gateway: IpAddr, vtep: IpAddr) -> bool {
+pub(crate) fn is_on_underlay(gateway: IpAddr, vtep: IpAddr) -> bool {
     gateway.is_ipv4() == vtep.is_ipv4()
 }
 
 /// A gateway without an egress IP of a family is draining for that family: flows that are on it stay, new ones go elsewhere.
-fn policy(policy: &NodePolicy, vtep: IpAddr) -> abi::Policy {
+fn policy(policy: &NodePolicy, vtep: IpAddr, slots: &BTreeMap<IpAddr, u8>) -> abi::Policy {
     let mut value = abi::Policy {
         failure_mode: match policy.failure_mode {
             FailureMode::Closed => abi::FAILURE_CLOSED,
@@ -128,6 +135,7 @@ fn policy(policy: &NodePolicy, vtep: IpAddr) -> abi::Policy {
     for (i, gateway) in gateways.enumerate() {
         value.gateways[i] = abi::address(gateway.tunnel_address);
         value.usable |= 1 << i;
+        value.steering[i] = slots.get(&gateway.tunnel_address).copied().unwrap_or_default();
         for &egress_ip in &gateway.egress_ips {
             value.accepting[abi::family(egress_ip)] |= 1 << i;
         }

@@ -11,11 +11,32 @@ use rtnetlink::{Handle, LinkUnspec, LinkVxlan};
 
 use crate::config::Config;
 use crate::host::{Host, Interface, Kind};
+use crate::outer_port::SourcePorts;
 
 /// UDP 8, VXLAN 8, inner Ethernet 14.
 const TUNNEL_HEADERS: u32 = 30;
 const IPV4_HEADER: u32 = 20;
 const IPV6_HEADER: u32 = 40;
+
+const LOCAL_PORT_RANGE: &str = "/proc/sys/net/ipv4/ip_local_port_range";
+
+/// Of a device that is made here: the dynamic ports, as RFC 7348 section 5 recommends. The upper end is not used.
+const SOURCE_PORTS: SourcePorts = SourcePorts { low: 49152, high: 65535 };
+
+/// What the kernel takes outer source ports from; of a device that is missing, what it will be made with.
+pub fn source_ports(host: &Host, config: &Config) -> Result<SourcePorts> {
+    let Some(found) = host.by_name(&config.vxlan_device) else { return Ok(SOURCE_PORTS) };
+    if let Kind::Vxlan { source_ports: Some((low, high)), .. } = found.kind {
+        return Ok(SourcePorts { low, high });
+    }
+    let text = fs::read_to_string(LOCAL_PORT_RANGE)
+        .with_context(|| format!("cannot read {LOCAL_PORT_RANGE}"))?;
+    let mut ends = text.split_whitespace().map(str::parse);
+    let (Some(Ok(low)), Some(Ok(high)), None) = (ends.next(), ends.next(), ends.next()) else {
+        bail!("{LOCAL_PORT_RANGE} is {text:?}: two UDP ports are wanted");
+    };
+    Ok(SourcePorts { low, high })
+}
 
 /// The device as configured: found, or made. Not up yet when it was made, for its program must be there first.
 pub async fn ensure_exists(netlink: &Handle, host: &Host, config: &Config) -> Result<u32> {
@@ -92,6 +113,7 @@ async fn make(netlink: &Handle, config: &Config, mtu: u32) -> Result<()> {
         .append_info_data(InfoVxlan::UDPZeroCsumRX(true))
         .collect_metadata(true)
         .port(config.vxlan_port)
+        .port_range(SOURCE_PORTS.low, SOURCE_PORTS.high)
         .mtu(mtu)
         .build();
     let made = netlink.link().add(device).execute().await;

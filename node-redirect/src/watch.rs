@@ -53,6 +53,11 @@ impl Watch {
         Self::open(files)
     }
 
+    /// As [`Self::start`], also of files in folders that are not there yet.
+    pub fn start_anyway(files: &[PathBuf]) -> Result<Self> {
+        Self::open(files)
+    }
+
     /// Before the files are read again: links may lead elsewhere, and folders may be others of the same name.
     pub fn renew(&mut self, files: &[PathBuf]) -> Result<()> {
         *self = Self::open(files)?;

@@ -11,6 +11,7 @@ mod datapath;
 mod dual;
 mod reload;
 mod start;
+mod steering;
 mod view;
 
 const POD: &str = "10.244.1.10";

@@ -1,5 +1,6 @@
 //! What a packet costs in `from_pod`, to compare versions on one machine: `cargo nextest run -p node-redirect --run-ignored only --no-capture cost`.
 
+use node_redirect::abi;
 use node_redirect::program::Role;
 
 use crate::bench::*;
@@ -10,7 +11,7 @@ use crate::common::in_private_namespaces;
 #[ignore = "measures, judges nothing"]
 fn cost_of_from_pod() {
     in_private_namespaces(|| {
-        let bench = Bench::new();
+        let mut bench = Bench::new();
         #[rustfmt::skip]
         let cases = [
             ("IPv4, a known redirected flow", tcp(POD, WORLD, 4000, 80, ACK)),
@@ -20,8 +21,21 @@ fn cost_of_from_pod() {
             ("IPv6, pod without policy", tcp(UNSELECTED6, WORLD6, 4000, 80, ACK)),
             ("IPv6, excluded destination: every look-up", tcp(POD6, EXCLUDED6, 4000, 80, ACK)),
         ];
-        for (description, packet) in cases {
+        let measure = |bench: &Bench, description: &str, packet: &Packet| {
             println!("{:5} ns  {description}", bench.nanoseconds(Role::FromPod, &packet.frame()));
+        };
+        for (description, packet) in &cases {
+            measure(&bench, description, packet);
+        }
+        const SLOT: u8 = 7;
+        let hashes = [[0x1234; abi::PORTS_PER_WORKER]; abi::MAX_WORKERS];
+        let steering = abi::Steering { keys: [1, 2], worker_of: [3; abi::SHARDS], hashes };
+        bench.maps.steerings.set(&SLOT.into(), &steering).unwrap();
+        let mut tables = tables();
+        tables.policies.get_mut(&POLICY).unwrap().steering[0] = SLOT;
+        bench.apply(&tables);
+        for (description, packet) in cases.iter().filter(|(name, _)| name.contains("redirected")) {
+            measure(&bench, &format!("{description}, steered"), packet);
         }
     });
 }
