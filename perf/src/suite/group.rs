@@ -74,6 +74,7 @@ pub enum Table {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Spec {
     pub subject: Subject,
+    pub flows: u32,
     pub nodes: u32,
     pub max_sessions: u32,
     /// Seconds until an idle session that was answered expires.
@@ -147,7 +148,8 @@ impl Group {
             Table::Churning => (self.flows + MOST_NEW, SOON),
             Table::Full => (SMALL_TABLE, LATER),
         };
-        Spec { subject, nodes: NODES, max_sessions, idle_timeout: NEVER, unreplied_timeout }
+        let flows = self.flows;
+        Spec { subject, flows, nodes: NODES, max_sessions, idle_timeout: NEVER, unreplied_timeout }
     }
 
     /// What the generator of a system is told: without devices where it holds the gateway itself.

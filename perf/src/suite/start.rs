@@ -8,9 +8,9 @@ use super::{
 use crate::{
     child::Generator,
     job::Job,
-    system::{self, Hugepages, Place, System, gateway},
+    system::{self, Hugepages, Place, System, gateway, kernel, peer},
 };
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use std::{process::Command, sync::atomic::AtomicBool};
 
 /// Starts what a group needs.
@@ -28,6 +28,17 @@ pub struct Programs<'s> {
     settings: &'s Settings,
     /// For systems and generators.
     _hugepages: Option<Hugepages>,
+}
+
+impl Programs<'_> {
+    fn peer(&self, spec: &Spec) -> Result<peer::Options> {
+        Ok(peer::Options {
+            command: self.settings.peer.clone().context("there is no --peer")?,
+            flows: spec.flows,
+            nodes: spec.nodes,
+            udp_timeout: spec.idle_timeout,
+        })
+    }
 }
 
 impl<'s> Programs<'s> {
@@ -57,6 +68,16 @@ impl<'s> Programs<'s> {
     }
 }
 
+fn kernel(spec: &Spec) -> kernel::Options {
+    kernel::Options {
+        flows: spec.flows,
+        nodes: spec.nodes,
+        sessions: spec.max_sessions,
+        udp_timeout: spec.idle_timeout,
+        udp_unreplied_timeout: spec.unreplied_timeout,
+    }
+}
+
 impl Start for Programs<'_> {
     fn system(&mut self, spec: &Spec) -> Result<Box<dyn System>> {
         let io = match (spec.subject.kind, spec.subject.io) {
@@ -68,7 +89,9 @@ impl Start for Programs<'_> {
         match spec.subject.kind {
             Kind::Gateway | Kind::ZeroCopy => self.gateway(spec, io),
             Kind::Testpmd => Ok(Box::new(system::testpmd::start(io, &self.place())?)),
-            kind @ (Kind::Router | Kind::Kernel | Kind::Peer) => bail!("{kind:?}"),
+            Kind::Router => Ok(Box::new(system::router::start(io, &self.place())?)),
+            Kind::Kernel => Ok(Box::new(system::kernel::start(&kernel(spec), &self.place())?)),
+            Kind::Peer => Ok(Box::new(system::peer::start(&self.peer(spec)?, &self.place())?)),
         }
     }
 
