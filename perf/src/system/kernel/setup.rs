@@ -25,6 +25,7 @@ pub(super) fn forwarding(options: &Options) -> String {
     let ([first, last], (pods, length)) = (plan::EGRESS_IPS, plan::PODS);
     let vxlan_port = plan::VXLAN_PORT;
     let mac = MacAddress(plan::INNER_MAC);
+    // The tunnel's own packets are not tracked: else each flow would have three entries instead of one.
     let Options { udp_timeout, udp_unreplied_timeout, .. } = options;
     // Local ones, so that it answers ARP for them; without a session nothing else comes of it.
     let egress_ips: String = (first.to_bits()..=last.to_bits())
@@ -46,6 +47,8 @@ ip neigh add {HOP} lladdr {HOP_MAC} dev vxlan0 nud permanent
 ip route add {pods}/{length} {}
 nft 'table ip nat {{ chain post {{ type nat hook postrouting priority srcnat; \
          ip saddr {pods}/{length} oifname \"{EXTERNAL}\" snat to {first}-{last}; }}; }}'
+nft 'table ip raw {{ chain in {{ type filter hook prerouting priority raw; iifname \"{TUNNEL}\" notrack; }}; \
+         chain out {{ type filter hook output priority raw; oifname \"{TUNNEL}\" notrack; }}; }}'
 echo {udp_unreplied_timeout} > {CONNTRACK}/nf_conntrack_udp_timeout
 echo {udp_timeout} > {CONNTRACK}/nf_conntrack_udp_timeout_stream
 ",
