@@ -12,10 +12,17 @@ use gateway::{
     dpdk::{DpdkIo, Eal, EalOptions, Mbuf, Mempool},
     verdict::Side,
 };
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
 };
+
+/// How often the main thread looks whether it is to end.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// Runs on `core` between the devices `tunnel` and `external`, in DPDK's words, until SIGTERM or SIGINT.
 /// It never sleeps.
@@ -44,7 +51,13 @@ pub fn router(
     let macs = [tunnel.mac, external.mac];
     let io = DpdkIo::new(tunnel.queues, external.queues, pool);
     let lcore = *eal.worker_lcores().first().context("no lcore for the router")?;
-    eal.launch(lcore, move || work(io, Forward::new(macs), &stop))?.join();
+    let told = Arc::clone(&stop);
+    let lcore = eal.launch(lcore, move || work(io, Forward::new(macs), &told))?;
+    // Waiting for an lcore burns a CPU, so that only its end is waited for.
+    while !stop.load(Ordering::Relaxed) {
+        thread::sleep(LOOK);
+    }
+    lcore.join();
     Ok(())
 }
 

@@ -1,7 +1,8 @@
-//! A result for the eye: one HTML file that needs nothing else.
+//! A result for the eye: one HTML file that needs nothing else. `page` is the whole of it, `plot` the SVG,
+//! `text` numbers and tables.
 
-use crate::result::Results;
+mod page;
+mod plot;
+mod text;
 
-pub fn html(_results: &Results, _earlier: Option<&Results>) -> String {
-    String::new()
-}
+pub use page::html;

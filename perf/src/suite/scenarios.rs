@@ -102,7 +102,7 @@ const IN_PROCESS: Subject = Subject { kind: Kind::Gateway, io: Io::Ring };
 
 const ALL: &[Subject] = &[GATEWAY, ZERO_COPY, ROUTER, TESTPMD, PEER];
 const NATS: &[Subject] = &[GATEWAY, PEER];
-const TWINS: &[Subject] = &[GATEWAY, ROUTER, PEER];
+const TWINS: &[Subject] = &[GATEWAY, ZERO_COPY, ROUTER, PEER];
 const US: &[Subject] = &[GATEWAY];
 const VETH: &[Subject] = &[KERNEL, AF_PACKET, AF_XDP];
 const RING: &[Subject] = &[IN_PROCESS];
