@@ -7,11 +7,11 @@
 //!                       └─ once a second: seconds   lane ◀═ external device ═══ system
 //! ```
 //!
-//! - pure: [`frames`] what is sent, [`sum`] its checksums, [`mark`] its payload, [`judge`] what should
-//!   come of it, [`arp`], [`flows`] which packet is next, [`pace`] when, [`search`] at which rate
-//! - with DPDK: [`ends`] the devices, [`lane`] bursts through one of them, [`send`] bursts made, [`engine`]
-//!   the steps, of them [`establish`], [`measure`], [`capacity`]
-//! - [`ring_gateway`]: a gateway's worker in this process; [`router`]: a twin of the gateway that only
+//! - pure: `frames` what is sent, `sum` its checksums, `mark` its payload, `judge` what should
+//!   come of it, `arp`, `flows` which packet is next, `pace` when, `search` at which rate
+//! - with DPDK: `ends` the devices, `lane` bursts through one of them, `send` bursts made, `engine`
+//!   the steps, of them `establish`, `measure`, `capacity`
+//! - `ring_gateway`: a gateway's worker in this process; `router`: a twin of the gateway that only
 //!   forwards
 
 mod arp;
