@@ -140,15 +140,18 @@ fn baselines(runs: &[Run]) -> String {
 }
 
 fn stages(runs: &[Run]) -> String {
-    let with_stages = runs.iter().filter(|run| is_throughput(run) && !run.stages.is_empty());
     let bar = |run: &Run| Bar {
         name: format!("{}, {}, {}", system(run), direction(run.direction), flows(run.flows)),
         parts: run.stages.iter().map(|(stage, cycles)| (stage.clone(), *cycles)).collect(),
         note: short(run.stages.values().sum()),
     };
-    let usual = with_stages.filter(|run| is_usual(run)).map(bar);
-    let body = bars("Cycles per packet by stage", &usual.collect::<Vec<_>>());
-    section("Where the gateway's cycles go", &body)
+    // Sockets take so much more that beside them nothing else would be seen.
+    let plot = |through_sockets: bool| {
+        let those = runs.iter().filter(|run| is_usual(run) && !run.stages.is_empty());
+        let those = those.filter(|run| run.io.starts_with("af_") == through_sockets);
+        bars("Cycles per packet by stage", &those.map(bar).collect::<Vec<_>>())
+    };
+    section("Where the gateway's cycles go", &[false, true].map(plot).concat())
 }
 
 fn latency(runs: &[Run]) -> String {

@@ -52,37 +52,50 @@ impl Scale {
     }
 }
 
-/// Round numbers from 0 to `most` and just above, five or so.
-fn ticks(most: f64) -> Vec<f64> {
-    let most = if most.is_finite() && most > 0.0 { most } else { 1.0 };
-    let power = 10f64.powf((most / 5.0).log10().floor());
-    let step = [1.0, 2.0, 5.0, 10.0].map(|n| n * power);
-    let step = step.into_iter().find(|step| most / step <= 6.0).unwrap_or(power * 10.0);
-    let count = (most / step).ceil() as usize;
-    (0..=count).map(|n| n as f64 * step).collect()
+/// 1, 2 and 5 times powers of ten, from just below `least` to just above `most`.
+fn ticks(least: f64, most: f64) -> Vec<f64> {
+    let power = least.log10().floor() as i32;
+    let steps = (power..).flat_map(|power| [1.0, 2.0, 5.0].map(|n| n * 10f64.powi(power)));
+    let mut ticks: Vec<f64> = Vec::new();
+    for step in steps {
+        if step <= least {
+            ticks.clear();
+        }
+        ticks.push(step);
+        // Both ends have to be there, and what lies on one of them needs no further.
+        if step >= most && ticks.len() > 1 {
+            break;
+        }
+    }
+    ticks
 }
 
-/// Points that can be drawn: on a logarithmic axis nothing is at 0.
+/// Points that can be drawn: on logarithmic axes nothing is at 0.
 fn drawable(point: &Point) -> bool {
-    point.x.is_finite() && point.x > 0.0 && point.y.is_finite() && point.y >= 0.0
+    // No measurement comes near these bounds, and no tick is wanted beyond them.
+    let fits = |value: f64| (1e-9..1e18).contains(&value);
+    fits(point.x) && fits(point.y)
 }
 
-/// Lines over powers of ten; each point with its range, and its figures when the mouse rests on it.
+/// Lines on two logarithmic axes; each point with its range, and its figures when the mouse rests on it.
 pub(super) fn lines(title: &str, x_name: &str, y_name: &str, lines: &[Line]) -> String {
     let points = || lines.iter().flat_map(|line| &line.points).filter(|point| drawable(point));
     if points().next().is_none() {
         return String::new();
     }
-    let most_y = points().map(|p| if p.max.is_finite() { p.y.max(p.max) } else { p.y });
-    let y_ticks = ticks(most_y.fold(0.0, f64::max));
+    let ys = || points().map(|p| p.y);
+    let y_ticks = ticks(ys().fold(f64::MAX, f64::min), ys().fold(0.0, f64::max));
     let low = points().map(|p| p.x.log10()).fold(f64::MAX, f64::min).floor();
     let high = points().map(|p| p.x.log10()).fold(f64::MIN, f64::max).ceil().max(low + 1.0);
     let bottom = TOP + HEIGHT;
     let x = Scale { values: [low, high], pixels: [LEFT + 12.0, WIDTH - RIGHT - 12.0] };
-    let y = Scale { values: [0.0, y_ticks.last().copied().unwrap_or(1.0)], pixels: [bottom, TOP] };
+    let y = Scale {
+        values: [y_ticks.first(), y_ticks.last()].map(|tick| tick.copied().unwrap_or(1.0).log10()),
+        pixels: [bottom, TOP],
+    };
     let mut out = svg(title, bottom + 44.0);
     for tick in &y_ticks {
-        let at = y.at(*tick);
+        let at = y.at(tick.log10());
         let _ = write!(
             out,
             "<line class=\"g\" x1=\"{LEFT}\" y1=\"{at:.1}\" x2=\"{:.1}\" y2=\"{at:.1}\"/>\
@@ -122,7 +135,7 @@ pub(super) fn lines(title: &str, x_name: &str, y_name: &str, lines: &[Line]) -> 
         let colour = COLOURS[number % COLOURS.len()];
         let mut points: Vec<&Point> = line.points.iter().filter(|p| drawable(p)).collect();
         points.sort_by(|a, b| a.x.total_cmp(&b.x));
-        let place = |p: &Point| (x.at(p.x.log10()), y.at(p.y));
+        let place = |p: &Point| (x.at(p.x.log10()), y.at(p.y.log10()));
         let path: Vec<String> =
             points.iter().map(|p| place(p)).map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
         let _ = write!(
@@ -132,12 +145,12 @@ pub(super) fn lines(title: &str, x_name: &str, y_name: &str, lines: &[Line]) -> 
         );
         for point in points {
             let (at, middle) = place(point);
-            if point.min.is_finite() && point.max.is_finite() {
+            if point.min > 0.0 && point.max.is_finite() {
                 let _ = write!(
                     out,
                     "<line stroke=\"{colour}\" x1=\"{at:.1}\" y1=\"{:.1}\" x2=\"{at:.1}\" y2=\"{:.1}\"/>",
-                    y.at(point.min),
-                    y.at(point.max),
+                    y.at(point.min.log10()),
+                    y.at(point.max.log10()),
                 );
             }
             let _ = write!(
@@ -156,7 +169,7 @@ pub(super) fn lines(title: &str, x_name: &str, y_name: &str, lines: &[Line]) -> 
 
 /// Horizontal bars, one below the other.
 pub(super) fn bars(title: &str, bars: &[Bar]) -> String {
-    const NAMES: f64 = 250.0;
+    const NAMES: f64 = 290.0;
     const NOTES: f64 = 130.0;
     const EACH: f64 = 26.0;
     let usable = |value: f64| if value.is_finite() { value.max(0.0) } else { 0.0 };
@@ -229,24 +242,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ticks_are_round_and_reach_above_all() {
-        for (most, expected) in [
-            (1.0, vec![0.0, 0.2, 0.4, 0.6, 0.8, 1.0]),
-            (287.0, vec![0.0, 50.0, 100.0, 150.0, 200.0, 250.0, 300.0]),
-            (5900.0, vec![0.0, 1000.0, 2000.0, 3000.0, 4000.0, 5000.0, 6000.0]),
+    fn ticks_are_round_and_hold_all() {
+        for (least, most, expected) in [
+            (210.0, 14_000.0, vec![200.0, 500.0, 1000.0, 2000.0, 5000.0, 10_000.0, 20_000.0]),
+            (0.05, 9.0, vec![0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0]),
+            (100.0, 100.0, vec![100.0, 200.0]),
         ] {
-            let found = ticks(most);
-            assert_eq!(found.len(), expected.len(), "{most}: {found:?}");
-            assert!(found.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-9), "{found:?}");
+            let found = ticks(least, most);
+            assert_eq!(found.len(), expected.len(), "{found:?}");
+            assert!(found.iter().zip(&expected).all(|(a, b)| (a / b - 1.0).abs() < 1e-9));
         }
-        assert_eq!(ticks(f64::NAN), ticks(1.0));
-        assert_eq!(ticks(-3.0), ticks(1.0));
     }
 
     #[test]
     fn a_point_lies_where_its_values_are() {
         let point = |x, y| Point { x, y, min: y, max: y };
-        let line = Line { name: "a".to_owned(), points: vec![point(1.0, 0.0), point(1e6, 300.0)] };
+        let line =
+            Line { name: "a".to_owned(), points: vec![point(1.0, 100.0), point(1e6, 1000.0)] };
         let out = lines("t", "x", "y", &[line]);
         // The corners of the plot: left and bottom, right and top.
         let right = WIDTH - RIGHT - 12.0;
@@ -270,7 +282,7 @@ mod tests {
             note: String::new(),
         };
         let out = bars("t", &[bar(100.0), bar(50.0), bar(f64::INFINITY)]);
-        for width in ["380.0", "190.0", "0.0"] {
+        for width in ["340.0", "170.0", "0.0"] {
             assert!(out.contains(&format!("width=\"{width}\" height=\"20\"")), "{width}: {out}");
         }
         assert_eq!(bars("t", &[bar(0.0)]), "");
