@@ -9,6 +9,9 @@ use crate::{
     result::{Results, Run},
 };
 
+use gateway::datapath::laps::Stage;
+use std::collections::BTreeMap;
+
 const STYLE: &str = "
 :root{color-scheme:light dark;--ink:#1b1f24;--paper:#fff;--grid:#d8dee4;--soft:#57606a}
 @media(prefers-color-scheme:dark){:root{--ink:#e6edf3;--paper:#0d1117;--grid:#30363d;--soft:#9198a1}}
@@ -61,8 +64,11 @@ pub fn html(results: &Results, earlier: Option<&Results>) -> String {
          <h1>Egress gateway: what a packet costs</h1>\
          <p><b>Measured on virtual devices, not on a NIC.</b> Mpps per GHz are implied: 1000 / cycles per \
          packet. Cycles are those of the time stamp counter. Each figure is the median of its repeats, with the \
-         smallest and the largest; systems took turns within one run.</p>\
+         smallest and the largest; systems took turns within one run. {} of {} repeats were disturbed: something else \
+         ran on the CPU for over 100 µs.</p>\
          <p class=\"soft\">{}</p><p class=\"soft\"><code>{}</code></p>{}</body></html>\n",
+        runs.iter().map(|run| run.disturbed).sum::<usize>(),
+        runs.iter().map(|run| run.repeats).sum::<usize>(),
         escaped(&facts.join(" · ")),
         escaped(&machine.command.join(" ")),
         parts.concat(),
@@ -74,6 +80,29 @@ fn section(title: &str, body: &str) -> String {
         return format!("<h2>{title}</h2><p class=\"soft\">Not part of this run.</p>");
     }
     format!("<h2>{title}</h2>{body}")
+}
+
+/// The place of a system in the plots' colours; a peer has the last.
+fn colour(system: &str) -> usize {
+    const KNOWN: [&str; 8] = [
+        "gateway, memif",
+        "gateway zero-copy, memif",
+        "router, memif",
+        "testpmd, memif",
+        "kernel, veth",
+        "gateway, af_xdp",
+        "gateway, af_packet",
+        "gateway, ring",
+    ];
+    KNOWN.iter().position(|known| *known == system).unwrap_or(KNOWN.len())
+}
+
+/// In the order in which a packet meets them; what is not the gateway's comes last.
+fn in_order(stages: &BTreeMap<String, f64>) -> Vec<(String, f64)> {
+    let place = |name: &str| Stage::ALL.iter().position(|stage| stage.label() == name);
+    let mut parts: Vec<_> = stages.iter().map(|(name, cycles)| (name.clone(), *cycles)).collect();
+    parts.sort_by_key(|(name, _)| place(name).unwrap_or(usize::MAX));
+    parts
 }
 
 fn is_throughput(run: &Run) -> bool {
@@ -101,7 +130,10 @@ fn over_flows(
             let name = system(run);
             match all.iter_mut().find(|line| line.name == name) {
                 Some(line) => line.points.push(point),
-                None => all.push(Line { name, points: vec![point] }),
+                None => {
+                    let colour = colour(&name);
+                    all.push(Line { name, colour, points: vec![point] });
+                }
             }
         }
         let drawn = lines(&format!("{title}, {}", direction(wanted)), "flows", unit, &all);
@@ -133,7 +165,8 @@ fn baselines(runs: &[Run]) -> String {
         };
         let drawn = bars("Cycles per packet", &those().filter_map(bar).collect::<Vec<_>>());
         if !drawn.is_empty() {
-            body += &format!("<h3>{} flows</h3>{drawn}", flows(count));
+            let flows = if count == 1 { "1 flow".to_owned() } else { flows(count) + " flows" };
+            body += &format!("<h3>{flows}</h3>{drawn}");
         }
     }
     section("Side by side: cycles per packet, in2out, and times the gateway's", &body)
@@ -142,7 +175,7 @@ fn baselines(runs: &[Run]) -> String {
 fn stages(runs: &[Run]) -> String {
     let bar = |run: &Run| Bar {
         name: format!("{}, {}, {}", system(run), direction(run.direction), flows(run.flows)),
-        parts: run.stages.iter().map(|(stage, cycles)| (stage.clone(), *cycles)).collect(),
+        parts: in_order(&run.stages),
         note: short(run.stages.values().sum()),
     };
     // Sockets take so much more that beside them nothing else would be seen.
@@ -208,9 +241,10 @@ fn sizes(runs: &[Run]) -> String {
     let ours = runs.iter().filter(|run| is_throughput(run) && run.system == "gateway");
     let bar = |run: &Run| Bar {
         name: format!(
-            "{}, {}, {}, {}",
+            "{}, {}, {}, {}, {}",
             run.io,
             frames(run.frames),
+            order(run.order),
             direction(run.direction),
             flows(run.flows)
         ),

@@ -4,8 +4,10 @@ use super::text::{escaped, short};
 use std::fmt::Write;
 
 /// Okabe and Ito's colours, which colour-blind people can tell apart.
-pub(super) const COLOURS: [&str; 8] =
-    ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#b8a900"];
+pub(super) const COLOURS: [&str; 9] = [
+    "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#b8a900",
+    "#8b0000",
+];
 
 const WIDTH: f64 = 760.0;
 const LEFT: f64 = 64.0;
@@ -25,6 +27,8 @@ pub(super) struct Point {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Line {
     pub(super) name: String,
+    /// Of [`COLOURS`], so that a system has the same in every plot.
+    pub(super) colour: usize,
     pub(super) points: Vec<Point>,
 }
 
@@ -83,7 +87,8 @@ pub(super) fn lines(title: &str, x_name: &str, y_name: &str, lines: &[Line]) -> 
     if points().next().is_none() {
         return String::new();
     }
-    let ys = || points().map(|p| p.y);
+    let ends = |p: &Point| [p.y, p.min, p.max].into_iter().filter(|y| (1e-9..1e18).contains(y));
+    let ys = || points().flat_map(ends);
     let y_ticks = ticks(ys().fold(f64::MAX, f64::min), ys().fold(0.0, f64::max));
     let low = points().map(|p| p.x.log10()).fold(f64::MAX, f64::min).floor();
     let high = points().map(|p| p.x.log10()).fold(f64::MIN, f64::max).ceil().max(low + 1.0);
@@ -131,8 +136,8 @@ pub(super) fn lines(title: &str, x_name: &str, y_name: &str, lines: &[Line]) -> 
         TOP + HEIGHT / 2.0,
         escaped(y_name),
     );
-    for (number, line) in lines.iter().enumerate() {
-        let colour = COLOURS[number % COLOURS.len()];
+    for line in lines {
+        let colour = COLOURS[line.colour % COLOURS.len()];
         let mut points: Vec<&Point> = line.points.iter().filter(|p| drawable(p)).collect();
         points.sort_by(|a, b| a.x.total_cmp(&b.x));
         let place = |p: &Point| (x.at(p.x.log10()), y.at(p.y.log10()));
@@ -164,12 +169,12 @@ pub(super) fn lines(title: &str, x_name: &str, y_name: &str, lines: &[Line]) -> 
             );
         }
     }
-    out + "</svg>" + &legend(lines.iter().map(|line| line.name.as_str()))
+    out + "</svg>" + &legend(lines.iter().map(|line| (line.colour, line.name.as_str())))
 }
 
 /// Horizontal bars, one below the other.
 pub(super) fn bars(title: &str, bars: &[Bar]) -> String {
-    const NAMES: f64 = 290.0;
+    const NAMES: f64 = 330.0;
     const NOTES: f64 = 130.0;
     const EACH: f64 = 26.0;
     let usable = |value: f64| if value.is_finite() { value.max(0.0) } else { 0.0 };
@@ -217,7 +222,8 @@ pub(super) fn bars(title: &str, bars: &[Bar]) -> String {
             escaped(&bar.note)
         );
     }
-    let legend = if kinds.len() > 1 { legend(kinds.into_iter()) } else { String::new() };
+    let legend =
+        if kinds.len() > 1 { legend(kinds.into_iter().enumerate()) } else { String::new() };
     out + "</svg>" + &legend
 }
 
@@ -229,12 +235,12 @@ fn svg(title: &str, height: f64) -> String {
     )
 }
 
-fn legend<'a>(names: impl Iterator<Item = &'a str>) -> String {
+fn legend<'a>(names: impl Iterator<Item = (usize, &'a str)>) -> String {
     let entry = |(number, name): (usize, &str)| {
         let colour = COLOURS[number % COLOURS.len()];
         format!("<span><i style=\"background:{colour}\"></i>{}</span>", escaped(name))
     };
-    format!("<p class=\"legend\">{}</p>", names.enumerate().map(entry).collect::<String>())
+    format!("<p class=\"legend\">{}</p>", names.map(entry).collect::<String>())
 }
 
 #[cfg(test)]
@@ -257,8 +263,11 @@ mod tests {
     #[test]
     fn a_point_lies_where_its_values_are() {
         let point = |x, y| Point { x, y, min: y, max: y };
-        let line =
-            Line { name: "a".to_owned(), points: vec![point(1.0, 100.0), point(1e6, 1000.0)] };
+        let line = Line {
+            name: "a".to_owned(),
+            colour: 0,
+            points: vec![point(1.0, 100.0), point(1e6, 1000.0)],
+        };
         let out = lines("t", "x", "y", &[line]);
         // The corners of the plot: left and bottom, right and top.
         let right = WIDTH - RIGHT - 12.0;
@@ -269,8 +278,11 @@ mod tests {
         for corner in corners {
             assert!(out.contains(&corner), "{corner}: {out}");
         }
-        let none =
-            [Line { name: "b".to_owned(), points: vec![point(0.0, 1.0), point(1.0, f64::NAN)] }];
+        let none = [Line {
+            name: "b".to_owned(),
+            colour: 1,
+            points: vec![point(0.0, 1.0), point(1.0, f64::NAN)],
+        }];
         assert_eq!(lines("t", "x", "y", &none), "");
     }
 
@@ -282,7 +294,7 @@ mod tests {
             note: String::new(),
         };
         let out = bars("t", &[bar(100.0), bar(50.0), bar(f64::INFINITY)]);
-        for width in ["340.0", "170.0", "0.0"] {
+        for width in ["300.0", "150.0", "0.0"] {
             assert!(out.contains(&format!("width=\"{width}\" height=\"20\"")), "{width}: {out}");
         }
         assert_eq!(bars("t", &[bar(0.0)]), "");
