@@ -33,6 +33,8 @@ pub struct Generator {
     input: Option<ChildStdin>,
     events: Receiver<Event>,
     said: Said,
+    /// Disconnected once all of its output has been read.
+    reading: Receiver<()>,
     is_broken: bool,
 }
 
@@ -71,17 +73,26 @@ impl Generator {
             .process_group(0);
         let mut child = command.spawn().with_context(|| format!("generator {program}"))?;
         let (said, (events, received)) = (Said::default(), crossbeam_channel::unbounded());
+        let (reads, reading) = crossbeam_channel::bounded(0);
         if let Some(output) = child.stdout.take() {
-            let said = said.clone();
-            thread::spawn(move || said.read(output, Some(&events)));
+            let (said, reads) = (said.clone(), reads.clone());
+            thread::spawn(move || {
+                said.read(output, Some(&events));
+                drop(reads);
+            });
         }
         if let Some(errors) = child.stderr.take() {
             let said = said.clone();
-            thread::spawn(move || said.read(errors, None));
+            thread::spawn(move || {
+                said.read(errors, None);
+                drop(reads);
+            });
         }
         let input = child.stdin.take();
-        let mut generator = Generator { child, input, events: received, said, is_broken: false };
-        generator.say(job)?;
+        let mut generator =
+            Generator { child, input, events: received, said, reading, is_broken: false };
+        // One that ended before it was told has said why: its events come first.
+        let _ = generator.say(job);
         match generator.event(TO_START, &mut Waiting { stop, second: &mut |_| () })? {
             Event::Ready => Ok(generator),
             Event::Failed(reason) => bail!("the generator could not start: {reason}"),
@@ -153,6 +164,8 @@ impl Generator {
             Some(status) => status.to_string(),
             None => "it closed its output".to_owned(),
         };
+        // Its last lines are often the reason, and may still be on their way.
+        let _ = self.reading.recv_timeout(TO_END);
         anyhow!("the generator ended by itself: {how}{}", self.said.quoted())
     }
 }
