@@ -12,7 +12,7 @@ use nix::{
 use perf::system::{Hugepages, Io, Place, System, gateway, kernel, peer, testpmd};
 use std::{
     fs,
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Read},
     process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -38,7 +38,16 @@ impl OtherEnds {
     fn of(system: &dyn System, hugepages: bool) -> Self {
         let (devices, more) = system.devices();
         let mut command = Command::new("taskset");
-        command.args(["--cpu-list", "0", "dpdk-testpmd", "--lcores=0@0,1@0", "--no-pci"]);
+        // Its output is a pipe; each line is wanted when it is written.
+        command.args([
+            "--cpu-list",
+            "0",
+            "stdbuf",
+            "-oL",
+            "dpdk-testpmd",
+            "--lcores=0@0,1@0",
+            "--no-pci",
+        ]);
         match hugepages {
             true => command.args(["--in-memory", "--single-file-segments"]),
             false => command.args(["--no-huge", "--no-shconf", "-m", "128"]),
@@ -47,10 +56,18 @@ impl OtherEnds {
         for device in &devices {
             command.args(["--vdev", device]);
         }
-        command.args(["--", "--forward-mode=rxonly", "--auto-start", "--disable-link-check"]);
+        // It does not poll: the driver may crash when another comes while it does.
+        command.args(["--", "--interactive", "--disable-link-check"]);
         command.args(["--total-num-mbufs=8192", "--no-mlockall"]);
-        let pipes = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-        OtherEnds(pipes.spawn().unwrap())
+        let pipes = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = pipes.spawn().unwrap();
+        // A memif takes connections when its port has started; who comes before stays without a link.
+        let mut said = Vec::new();
+        let mut output = child.stdout.as_mut().unwrap().bytes().map_while(Result::ok);
+        while !said.ends_with(b"testpmd>") {
+            said.push(output.next().expect("testpmd ended"));
+        }
+        OtherEnds(child)
     }
 }
 
@@ -110,10 +127,6 @@ fn gateway_over(io: Io) {
         }
         for _ in 0..if is_first { 1 } else { 2 } {
             let _ends = OtherEnds::of(&system, hugepages);
-            until("the generator's sockets", || {
-                !is_first
-                    || !matches!(system.ready(), Err(e) if e.to_string().contains("no generator"))
-            });
             system.ready().unwrap();
             let sample = system.sample().unwrap().unwrap();
             assert_eq!(sample.sessions, 0);

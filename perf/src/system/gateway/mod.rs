@@ -19,6 +19,10 @@ use std::{
 };
 
 const START: Duration = Duration::from_secs(60);
+/// Of a gateway that connects to the generator. Now and then, on a busy machine, the handshake of DPDK 22.11
+/// fails (the other side maps a region: ENODEV), and the driver does not try again: another gateway does.
+const CONNECT: Duration = Duration::from_secs(3);
+const CONNECTS: usize = 10;
 const FLUSH: Duration = Duration::from_secs(120);
 /// A link that is down stands for a memif whose other end is not there yet.
 const LINK: &str = "the link of the ";
@@ -106,7 +110,7 @@ pub fn start(options: &Options, place: &Place) -> Result<Gateway> {
     if !gateway.cable.generator_is_first() {
         gateway.start()?;
         let links = |reasons: &[String]| reasons.iter().all(|reason| reason.starts_with(LINK));
-        gateway.wait(|it| it.ready || links(&it.reasons))?;
+        gateway.wait(START, |it| it.ready || links(&it.reasons))?;
     }
     Ok(gateway)
 }
@@ -121,10 +125,26 @@ impl Gateway {
         Ok(())
     }
 
-    fn wait(&mut self, is_enough: impl Fn(&Readiness) -> bool) -> Result<()> {
+    /// To a generator that is there and does not poll yet: its driver does not bear a peer that goes while
+    /// it does.
+    fn connect(&mut self) -> Result<()> {
+        ensure!(self.cable.has_sockets(), "there is no generator that it could connect to");
+        let mut outcome = Ok(());
+        for _ in 0..CONNECTS {
+            self.start()?;
+            outcome = self.wait(CONNECT, |it| it.ready);
+            if outcome.is_ok() {
+                break;
+            }
+            self.process = None;
+        }
+        outcome
+    }
+
+    fn wait(&mut self, within: Duration, is_enough: impl Fn(&Readiness) -> bool) -> Result<()> {
         let mut reasons = Vec::new();
         let (api, process) = (&self.api, self.process.as_mut().context(NOT_STARTED)?);
-        let outcome = process.wait_until("readiness", START, |_| {
+        let outcome = process.wait_until("readiness", within, |_| {
             let Some(readiness) = api.readiness()? else { return Ok(false) };
             let enough = is_enough(&readiness);
             reasons = readiness.reasons;
@@ -156,11 +176,10 @@ impl System for Gateway {
     }
 
     fn ready(&mut self) -> Result<()> {
-        if self.process.is_none() {
-            ensure!(self.cable.has_sockets(), "there is no generator that it could connect to");
-            self.start()?;
+        match self.process {
+            None => self.connect(),
+            Some(_) => self.wait(START, |it| it.ready),
         }
-        self.wait(|it| it.ready)
     }
 
     fn sample(&mut self) -> Result<Option<Sample>> {
