@@ -1,7 +1,9 @@
 //! Where a worker's cycles go: by stage of the burst, and how long its turns take. Switched on by
 //! `workers.cycle_counters`; off, each lap costs a branch per burst.
 //!
-//! Only turns that found packets count. Time is read without a fence, so that the stages overlap in the
+//! Only turns that found packets count. Each turn is timed as a whole; its stages are in one turn of
+//! [`STAGES_EVERY`], and stand for those of the others, since reading the counter ten times costs a packet
+//! of a full burst as much as its look-up. Time is read without a fence, so that the stages overlap in the
 //! core as they do without being watched: a stage's loads that nobody waited for show up in the next.
 
 use super::counters::Counter;
@@ -51,6 +53,9 @@ impl Stage {
     }
 }
 
+/// Odd, so that it meets each turn of any rhythm of two or four.
+const STAGES_EVERY: u8 = 7;
+
 /// Written by the worker, read by the control side. All cycles are those of the time stamp counter.
 #[derive(Debug)]
 pub struct CycleCounters {
@@ -75,6 +80,7 @@ impl Default for CycleCounters {
 }
 
 impl CycleCounters {
+    /// Estimated; the sum of all stages comes to [`Self::busy`] but for a few per cent.
     pub fn stage(&self, stage: Stage) -> u64 {
         self.stages[stage as usize].get()
     }
@@ -112,6 +118,9 @@ fn upper_bound(bucket: usize) -> u64 {
 #[derive(Debug, Default)]
 pub(super) struct Laps {
     is_on: bool,
+    /// Whether this turn's stages are timed, and how many turns' are not before the next.
+    in_stages: bool,
+    skip: u8,
     start: u64,
     last: u64,
     stages: [u64; Stage::ALL.len()],
@@ -120,6 +129,7 @@ pub(super) struct Laps {
 impl Laps {
     pub(super) fn switch(&mut self, is_on: bool) {
         self.is_on = is_on;
+        self.in_stages = false;
     }
 
     #[inline(always)]
@@ -127,40 +137,46 @@ impl Laps {
         if self.is_on {
             self.start = tsc::unfenced_cycles();
             self.last = self.start;
+            self.in_stages = self.skip == 0;
+            self.skip = self.skip.checked_sub(1).unwrap_or(STAGES_EVERY - 1);
         }
     }
 
     /// What has passed since the last lap was this stage.
     #[inline(always)]
     pub(super) fn lap(&mut self, stage: Stage) {
-        if self.is_on {
+        if self.in_stages {
             let time = tsc::unfenced_cycles();
             self.stages[stage as usize] += time.wrapping_sub(self.last);
             self.last = time;
         }
     }
 
-    /// The turn is over, and found so many packets.
+    /// The turn is over with this stage, and found so many packets.
     #[inline(always)]
-    pub(super) fn finish(&mut self, packets: usize, counters: &CycleCounters) {
+    pub(super) fn finish(&mut self, stage: Stage, packets: usize, counters: &CycleCounters) {
         if self.is_on {
-            self.tell(packets, counters);
+            self.tell(stage, packets, counters);
         }
     }
 
-    fn tell(&mut self, packets: usize, counters: &CycleCounters) {
-        let stages = std::mem::take(&mut self.stages);
+    fn tell(&mut self, stage: Stage, packets: usize, counters: &CycleCounters) {
+        let end = tsc::unfenced_cycles();
+        let mut stages = std::mem::take(&mut self.stages);
         if packets == 0 {
             return;
         }
-        let cycles = self.last.wrapping_sub(self.start);
+        let cycles = end.wrapping_sub(self.start);
         counters.turns.add(1);
         counters.packets.add(packets as u64);
         counters.busy.add(cycles);
-        for (counter, cycles) in counters.stages.iter().zip(stages) {
-            counter.add(cycles);
-        }
         counters.durations[bucket_of(cycles)].add(1);
+        if self.in_stages {
+            stages[stage as usize] += end.wrapping_sub(self.last);
+            for (counter, cycles) in counters.stages.iter().zip(stages) {
+                counter.add(cycles * u64::from(STAGES_EVERY));
+            }
+        }
     }
 }
 
@@ -181,26 +197,49 @@ mod tests {
         assert_eq!(bucket_of(u64::MAX), BUCKETS - 1);
     }
 
+    /// A turn that goes through all stages and finds so many packets.
+    fn turn(laps: &mut Laps, packets: usize, counters: &CycleCounters) {
+        laps.start();
+        for stage in &Stage::ALL[..Stage::ALL.len() - 1] {
+            laps.lap(*stage);
+        }
+        laps.finish(Stage::Upkeep, packets, counters);
+    }
+
     #[test]
     fn only_turns_with_packets_count_and_only_when_switched_on() {
         let (counters, mut laps) = (CycleCounters::default(), Laps::default());
-        let turn = |laps: &mut Laps, packets| {
-            laps.start();
-            for stage in Stage::ALL {
-                laps.lap(stage);
-            }
-            laps.finish(packets, &counters);
-        };
-        turn(&mut laps, 5);
+        turn(&mut laps, 5, &counters);
         assert_eq!((counters.turns.get(), counters.durations().count()), (0, 0));
         laps.switch(true);
-        turn(&mut laps, 0);
+        turn(&mut laps, 0, &counters);
         assert_eq!((counters.turns.get(), counters.busy.get()), (0, 0));
-        turn(&mut laps, 5);
-        turn(&mut laps, 7);
+        turn(&mut laps, 5, &counters);
+        turn(&mut laps, 7, &counters);
         assert_eq!((counters.turns.get(), counters.packets.get()), (2, 12));
-        let stages: u64 = Stage::ALL.map(|stage| counters.stage(stage)).iter().sum();
-        assert_eq!(stages, counters.busy.get());
         assert_eq!(counters.durations().map(|(_, turns)| turns).sum::<u64>(), 2);
+    }
+
+    #[test]
+    fn the_stages_of_one_turn_stand_for_those_of_the_next() {
+        let (counters, mut laps) = (CycleCounters::default(), Laps::default());
+        let stages = || Stage::ALL.map(|stage| counters.stage(stage)).iter().sum::<u64>();
+        laps.switch(true);
+        turn(&mut laps, 1, &counters);
+        let first = stages();
+        assert_eq!(first, counters.busy.get() * u64::from(STAGES_EVERY));
+        for _ in 1..STAGES_EVERY {
+            turn(&mut laps, 1, &counters);
+            assert_eq!(stages(), first);
+        }
+        // An empty turn takes its place in the row, and leaves nothing behind.
+        turn(&mut laps, 0, &counters);
+        assert_eq!(stages(), first);
+        for _ in 1..STAGES_EVERY {
+            turn(&mut laps, 1, &counters);
+        }
+        let before = counters.busy.get();
+        turn(&mut laps, 1, &counters);
+        assert_eq!(stages() - first, (counters.busy.get() - before) * u64::from(STAGES_EVERY));
     }
 }

@@ -141,8 +141,7 @@ impl<B: PacketBuf> Worker<B> {
         if received == 0 {
             counters.empty_polls.add(1);
         }
-        laps.lap(Stage::Upkeep);
-        laps.finish(received, &counters.cycles);
+        laps.finish(Stage::Upkeep, received, &counters.cycles);
         received
     }
 }

@@ -104,7 +104,8 @@ pub struct Cycles {
     /// Packets of these turns, from ports and from other workers.
     pub packets: u64,
     pub turns: u64,
-    /// Cycles by stage; together those of `busy`.
+    /// Cycles by stage, timed in one turn of seven and taken times seven; together those of `busy` but for a
+    /// few per cent.
     pub stages: BTreeMap<String, u64>,
     /// Turns by their duration: cycles that none of them exceeds, and how many there were.
     pub turn_histogram: Vec<(u64, u64)>,
