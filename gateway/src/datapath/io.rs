@@ -1,6 +1,6 @@
 //! How packets come and go: DPDK ports in the product, memory in tests.
 
-use crate::{prefetch::prefetch_address, verdict::Side};
+use crate::{prefetch::prefetch_to_write, verdict::Side};
 use arrayvec::ArrayVec;
 use std::ops::Range;
 
@@ -37,13 +37,13 @@ pub trait PacketBuf {
 }
 
 /// Starts loading the two cache lines that a packet needs whose data begins at `start`: from the tunnel
-/// the outer and inner headers, to be read; from the world its headers, and the line before them, where
-/// the tunnel's will be written.
+/// the outer and inner headers; from the world its headers, and the line before them, where the tunnel's
+/// will be. All will be written, for a translation changes them.
 #[inline(always)]
 pub fn prefetch_headers(start: *const u8, side: Side) {
     const LINE: usize = 64;
-    prefetch_address(start);
-    prefetch_address(match side {
+    prefetch_to_write(start);
+    prefetch_to_write(match side {
         Side::Tunnel => start.wrapping_add(LINE),
         Side::External => start.wrapping_sub(LINE),
     });

@@ -32,6 +32,10 @@ use crate::{
 use arrayvec::ArrayVec;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+/// Packets of a burst whose headers load while another's are read: some of the lines that a core can wait
+/// for at once. All at once would wait for each other before the first is read.
+const AHEAD: usize = 8;
+
 /// What the stages of a burst work with.
 pub(super) struct Stages<'a, B> {
     pub(super) config: &'a DatapathConfig,
@@ -93,7 +97,7 @@ impl<B: PacketBuf> Stages<'_, B> {
         if received == 0 {
             return 0;
         }
-        for packet in &burst {
+        for packet in burst.iter().take(AHEAD) {
             packet.prefetch(side);
         }
         match side {
@@ -148,7 +152,11 @@ impl<B: PacketBuf> Stages<'_, B> {
         P: PerFamily<Of<Ipv4Addr>: Steered<B>, Of<Ipv6Addr>: Steered<B>>,
     {
         let (received, mut bytes) = (burst.len(), 0);
-        for mut packet in burst {
+        let mut packets = burst.into_iter();
+        while let Some(mut packet) = packets.next() {
+            if let Some(later) = packets.as_slice().get(AHEAD - 1) {
+                later.prefetch(side);
+            }
             bytes += packet.data().len();
             if !packet.is_contiguous() {
                 self.output.drop(side, DropReason::MultiSegment);
