@@ -169,6 +169,7 @@ fn octets(hex: &str) -> Option<Vec<u8>> {
 mod tests {
     use std::collections::BTreeSet;
 
+    use gateway::dpdk::SoftRss;
     use steering::report::{L4PortMap, PortSteering, ShardMap, WorkerPlace};
 
     use super::*;
@@ -235,15 +236,15 @@ mod tests {
             let tunnel = tunnel(49152, 65535);
             let steering = choose(&report, &tunnel).unwrap();
             assert_eq!(steering.keys, [0x0706_0504_0302_0100, 0xff0e_0d0c_0b0a_0908]);
-            let toeplitz = Toeplitz::new(&octets(KEY).unwrap()).unwrap();
+            let nic = SoftRss::new(&octets(KEY).unwrap());
             for worker in 0..workers {
                 let hashes = steering.hashes[worker];
                 let ports: BTreeSet<u16> =
                     hashes.iter().map(|hash| port_of(*hash, tunnel.source_ports)).collect();
                 assert_eq!(ports.len(), PORTS_PER_WORKER, "all differ");
                 for port in ports {
-                    let hash = toeplitz.of_addresses(tunnel.node, tunnel.gateway).unwrap()
-                        ^ toeplitz.of_l4_ports(tunnel.gateway, port, 4790);
+                    let (from, to) = ((tunnel.node, port), (tunnel.gateway, 4790));
+                    let hash = nic.hash(from.into(), to.into()).unwrap();
                     let queue = report.ports[0].rss.as_ref().unwrap().reta[hash as usize % 128];
                     assert_eq!(usize::from(queue), workers - 1 - worker);
                 }
