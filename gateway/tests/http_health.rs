@@ -178,6 +178,11 @@ fn statistics_say_what_was_counted() {
     assert_eq!(worker["in2out"], json!({"packets": 1, "bytes": 33}));
     assert_eq!((&worker["sessions"]["live"], &worker["core"]), (&json!(1), &json!(1)));
     assert_eq!(worker["ports"][0]["drops"], 2);
+    let table = running.gateway.workers[0].table;
+    assert_eq!(worker["sessions"]["tableBytes"], table.bytes);
+    let each = stats["sessionBytes"].as_f64().unwrap();
+    assert_eq!(each * table.sessions as f64, table.bytes as f64);
+    assert!(each > 48.0, "an index entry each way and a session: {each}");
     let reasons: Vec<&Value> = (0..2).map(|n| &stats["drops"][n]["reason"]).collect();
     assert_eq!(reasons, ["unknown_node", "unknown_policy"]);
     assert_eq!(stats["drops"][0]["help"], DropReason::UnknownNode.help());

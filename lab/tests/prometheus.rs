@@ -32,6 +32,10 @@ fn shipped(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs/prometheus").join(name)
 }
 
+/// Told only of gateways that the node has a steering source for, which no node of the lab has. The redirector's own tests ask for them by name.
+const WITH_A_STEERING_SOURCE: [&str; 2] =
+    ["node_redirect_steering_source_valid", "node_redirect_steering_last_answer_timestamp_seconds"];
+
 /// What is wrong is on standard output or error, and the exit code.
 fn promtool(arguments: &[&str]) -> Result<String> {
     let output = Command::new(tool("promtool")?).args(arguments).output()?;
@@ -199,7 +203,7 @@ fn the_shipped_rules_are_sound_and_over_metrics_that_exist() -> Result<()> {
         ["egress_gateway_", "node_redirect_"].iter().any(|prefix| word.starts_with(prefix))
     });
     let mut count = 0;
-    for name in named {
+    for name in named.filter(|name| !WITH_A_STEERING_SOURCE.contains(name)) {
         assert!(told.contains(&format!("\n# TYPE {name} ")), "{name} is no metric");
         count += 1;
     }

@@ -234,6 +234,7 @@ impl Agent {
     }
 
     async fn try_upkeep(&mut self) -> Result<()> {
+        self.shared.status().steering = self.outer_ports.states();
         self.shared.status().flows = flows::age(&self.shared.maps, &self.config.flows)?;
         sync::forget_stale_traffic(&self.shared.maps, &self.tables)?;
         let lost: Vec<u32> = self.attached.iter().copied().filter(|&i| !self.is_whole(i)).collect();
@@ -263,7 +264,7 @@ impl Agent {
         let Some(set) = &self.policies else { return Ok(()) };
         let slots =
             self.outer_ports.choose(&self.shared.maps, &self.tables, set, &self.config, host);
-        self.shared.status().steering = self.outer_ports.states().to_vec();
+        self.shared.status().steering = self.outer_ports.states();
         let wanted = Tables::compile(set, &self.config, host, &slots)?;
         let way = Way::find(&self.shared.maps, &self.tables, &wanted)?;
         match way.go(&self.shared.maps) {

@@ -179,14 +179,23 @@ fn steering(registry: &Registry, states: &[GatewaySteering]) -> Result<()> {
     )?;
     let valid = family(
         "node_redirect_steering_source_valid",
-        "1 when the gateway's steering.sources entry can be read and is what a gateway tells.",
+        "1 when the gateway's steering.sources entry can be read and is what a gateway tells; 0: its last good answer \
+         stays in use.",
+    )?;
+    let answered = family(
+        "node_redirect_steering_last_answer_timestamp_seconds",
+        "When the gateway's last good steering was read, in seconds since 1970; 0: not since the agent began. An API is asked every \
+         steering.interval seconds; a file is read when it changes.",
     )?;
     for state in states.iter().filter(|state| state.source.is_some()) {
         chosen.with_label_values(&[&state.gateway]).set(state.ports_chosen.into());
         valid.with_label_values(&[&state.gateway]).set(state.source_valid.into());
+        let at = i64::try_from(state.last_answer_at.unwrap_or_default())?;
+        answered.with_label_values(&[&state.gateway]).set(at);
     }
     registry.register(Box::new(chosen))?;
     registry.register(Box::new(valid))?;
+    registry.register(Box::new(answered))?;
     Ok(())
 }
 

@@ -58,10 +58,13 @@ pub struct Status {
 impl Status {
     /// Files came into force now.
     pub fn policy_in_force(&mut self) {
-        // A clock before 1970 is no time to tell.
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        self.policy_reloaded_at = since.as_secs();
+        self.policy_reloaded_at = unix_seconds();
     }
+}
+
+/// 0 of a clock before 1970, which is no time to tell.
+pub fn unix_seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 impl Shared {

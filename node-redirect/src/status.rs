@@ -10,9 +10,10 @@ use crate::counters::{EVENTS, Reason, Verdict};
 use crate::fold;
 use crate::host::{Host, Netlink};
 use crate::maps::Maps;
+use crate::outer_port::follow::GatewaySteering;
 use crate::preflight;
 use crate::program::Role;
-use crate::state::Status;
+use crate::state::{Status, unix_seconds};
 use crate::table::Table;
 use crate::tables::Tables;
 
@@ -145,14 +146,26 @@ pub fn as_text(report: &Report) -> String {
 /// Of gateways that a source is configured for: what nobody asked for need not be missed.
 fn steering_text(report: &Report) -> String {
     let states = report.agent.iter().flat_map(|agent| &agent.steering);
-    let lines = states.filter(|state| state.source.is_some()).map(|state| {
-        let text = match &state.reason {
-            None => format!("{}: outer source ports are chosen", state.gateway),
-            Some(reason) => format!("{}: outer source ports are spread: {reason}", state.gateway),
-        };
-        fold::beside("steering     ", &text)
-    });
+    let lines = states
+        .filter(|state| state.source.is_some())
+        .map(|state| fold::beside("steering     ", &of_gateway(state, unix_seconds())));
     lines.collect()
+}
+
+/// `now`: in seconds since 1970.
+fn of_gateway(state: &GatewaySteering, now: u64) -> String {
+    let GatewaySteering { gateway, problem, last_answer_at, reason, .. } = state;
+    let mut text = match reason {
+        None => format!("{gateway}: outer source ports are chosen"),
+        Some(reason) => format!("{gateway}: outer source ports are spread: {reason}"),
+    };
+    if let Some(at) = last_answer_at {
+        text += &format!("; its last good answer is {} s old", now.saturating_sub(*at));
+    }
+    match problem {
+        Some(problem) if reason.as_ref() != Some(problem) => text + &format!("; stale: {problem}"),
+        _ => text,
+    }
 }
 
 fn is_drop(count: &Count) -> bool {

@@ -82,9 +82,14 @@ pub enum SteeringMode {
     Toeplitz,
     /// Whoever receives it hands it over.
     Handoff,
+    /// One that a later version has; this one never tells it.
+    #[serde(other)]
+    #[schemars(skip)]
+    Unknown,
 }
 
 impl SteeringMode {
+    /// That a gateway of this version can be in.
     pub const ALL: [Self; 4] = [Self::Single, Self::PortMask, Self::Toeplitz, Self::Handoff];
 
     /// The metric label.
@@ -94,6 +99,7 @@ impl SteeringMode {
             SteeringMode::PortMask => "port_mask",
             SteeringMode::Toeplitz => "toeplitz",
             SteeringMode::Handoff => "handoff",
+            SteeringMode::Unknown => "unknown",
         }
     }
 }

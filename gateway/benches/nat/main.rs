@@ -9,6 +9,7 @@
 mod burst;
 mod cycles;
 mod listing;
+mod owner;
 mod parts;
 mod reload;
 mod report;
@@ -45,6 +46,7 @@ fn main() {
         parts::worker(&mut suite, *flows);
         parts::ipv6(&mut suite, *flows);
         parts::tables(&mut suite, *flows);
+        owner::owners(&mut suite, *flows);
     }
     burst::colliding(&mut suite);
     let mut pairs = Vec::new();

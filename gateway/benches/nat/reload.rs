@@ -12,7 +12,7 @@ use crate::{
 };
 use arc_swap::ArcSwap;
 use gateway::{
-    control::{PolicyStore, WorkerHandle, policies::ApplyOptions, state_dir::StateDir},
+    control::{PolicyStore, TableRoom, WorkerHandle, policies::ApplyOptions, state_dir::StateDir},
     datapath::handoff::Handoff,
     nat::PolicyTable,
 };
@@ -155,11 +155,13 @@ impl Bench {
     }
 
     fn handle(&self) -> WorkerHandle {
+        let nat = self.world.worker.nat();
         WorkerHandle {
             id: 0,
             core: WORKER_CPU,
+            table: TableRoom { sessions: nat.sessions().into(), bytes: nat.memory().bytes as u64 },
             counters: Arc::clone(&self.world.counters),
-            policy_sessions: self.world.worker.nat().policy_sessions(),
+            policy_sessions: nat.policy_sessions(),
             requests: self.world.requests.clone(),
         }
     }

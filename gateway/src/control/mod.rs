@@ -26,7 +26,7 @@ pub use policies::{Applied, ApplyError, PolicyStore};
 pub use self_test::SelfTest;
 pub use steering::SteeringReport;
 pub use watchdog::Watchdog;
-pub use workers::{PortHandle, WorkerHandle};
+pub use workers::{PortHandle, TableRoom, WorkerHandle};
 
 use crate::{config::Config, datapath::DatapathConfig};
 use std::{sync::Arc, time::Instant};

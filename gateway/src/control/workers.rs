@@ -25,9 +25,19 @@ pub struct WorkerHandle {
     pub id: usize,
     /// The CPU that it is pinned to.
     pub core: usize,
+    /// Its session table, as it was made.
+    pub table: TableRoom,
     pub counters: Arc<WorkerCounters>,
     pub policy_sessions: Arc<PolicySessions>,
     pub requests: Sender<Request>,
+}
+
+/// What a session table has room for, and the memory that it takes.
+#[derive(Clone, Copy, Debug)]
+pub struct TableRoom {
+    /// Of both families.
+    pub sessions: u64,
+    pub bytes: u64,
 }
 
 /// A worker did not answer in time.

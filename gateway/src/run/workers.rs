@@ -3,7 +3,7 @@
 use super::ports::Io;
 use crate::{
     config::{Config, Idle as ConfiguredIdle},
-    control::{PolicyStore, WorkerHandle},
+    control::{PolicyStore, TableRoom, WorkerHandle},
     datapath::{
         DatapathConfig, PacketBuf, Worker, WorkerCounters,
         handoff::Handoff,
@@ -55,8 +55,10 @@ pub(super) fn new_worker<B: PacketBuf>(
     policies: &PolicyStore,
 ) -> Result<(WorkerHandle, Worker<B>)> {
     let (id, workers) = (handoff.me(), handoff.workers());
+    let most = max_sessions(config);
+    let room = u64::from(most.v4) + u64::from(most.v6);
     let nat = NatConfig {
-        max_sessions: max_sessions(config),
+        max_sessions: most,
         pages: if config.eal.hugepages { Pages::Huge } else { Pages::Transparent },
         timeouts: timeouts(config),
         mss_limit: datapath.mss_limits(),
@@ -84,7 +86,8 @@ pub(super) fn new_worker<B: PacketBuf>(
         Worker::new(datapath, nat, published, Arc::clone(&counters), receiver, handoff);
     worker.count_cycles(config.workers.cycle_counters);
     let policy_sessions = worker.nat().policy_sessions();
-    Ok((WorkerHandle { id, core, counters, policy_sessions, requests }, worker))
+    let table = TableRoom { sessions: room, bytes: bytes as u64 };
+    Ok((WorkerHandle { id, core, table, counters, policy_sessions, requests }, worker))
 }
 
 /// A family without egress prefixes has no sessions, and its table takes no memory.

@@ -17,7 +17,7 @@ pub use documents::*;
 use gateway::{
     config::{Config, Listen},
     control::{
-        Gateway, PolicyStore, PortHandle, SelfTest, Watchdog, WorkerHandle, http,
+        Gateway, PolicyStore, PortHandle, SelfTest, TableRoom, Watchdog, WorkerHandle, http,
         listener::ApiListener,
         self_test::Check,
         state_dir::StateDir,
@@ -202,7 +202,11 @@ impl Running {
                 // Made here, so that its table is near.
                 let mut worker =
                     Worker::new(datapath, nat.unwrap(), published, of_worker, questions, handoff);
-                tell.send(worker.nat().policy_sessions()).unwrap();
+                let table = TableRoom {
+                    sessions: 2 * u64::from(max_sessions),
+                    bytes: worker.nat().memory().bytes as u64,
+                };
+                tell.send((table, worker.nat().policy_sessions())).unwrap();
                 let mut io = MemoryIo::default();
                 let started = Instant::now();
                 while !end.load(SeqCst) {
@@ -222,8 +226,9 @@ impl Running {
                     thread::yield_now();
                 }
             }));
-            let policy_sessions = told.recv().unwrap();
-            workers.push(WorkerHandle { id, core: id + 1, counters, policy_sessions, requests });
+            let (table, policy_sessions) = told.recv().unwrap();
+            let core = id + 1;
+            workers.push(WorkerHandle { id, core, table, counters, policy_sessions, requests });
         }
         let port = |side, mac, device: &str| PortHandle {
             side,

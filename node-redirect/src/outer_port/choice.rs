@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::ops::Range;
 
-use steering::report::{PortRss, SHARD_HASH, SteeringReport};
+use steering::report::{PortRss, SHARD_HASH, SteeringMode, SteeringReport};
 use steering::toeplitz::Toeplitz;
 use thiserror::Error;
 
@@ -59,6 +59,9 @@ impl SourcePorts {
 
 /// The map's value for one gateway, seen from one node.
 pub fn choose(report: &SteeringReport, tunnel: &Tunnel) -> Result<Steering, NoPorts> {
+    if report.mode == SteeringMode::Unknown {
+        return Err(Plain("its steering is in a mode that this version does not know".to_owned()));
+    }
     let (keys, worker_of) = shards(report)?;
     let mut steering = Steering { keys, worker_of, hashes: [[0; PORTS_PER_WORKER]; MAX_WORKERS] };
     let Some(side) = report.ports.iter().find(|port| port.side == TUNNEL) else {
@@ -166,7 +169,8 @@ fn octets(hex: &str) -> Option<Vec<u8>> {
 mod tests {
     use std::collections::BTreeSet;
 
-    use steering::report::{L4PortMap, PortSteering, ShardMap, SteeringMode, WorkerPlace};
+    use gateway::dpdk::SoftRss;
+    use steering::report::{L4PortMap, PortSteering, ShardMap, WorkerPlace};
 
     use super::*;
 
@@ -232,15 +236,15 @@ mod tests {
             let tunnel = tunnel(49152, 65535);
             let steering = choose(&report, &tunnel).unwrap();
             assert_eq!(steering.keys, [0x0706_0504_0302_0100, 0xff0e_0d0c_0b0a_0908]);
-            let toeplitz = Toeplitz::new(&octets(KEY).unwrap()).unwrap();
+            let nic = SoftRss::new(&octets(KEY).unwrap());
             for worker in 0..workers {
                 let hashes = steering.hashes[worker];
                 let ports: BTreeSet<u16> =
                     hashes.iter().map(|hash| port_of(*hash, tunnel.source_ports)).collect();
                 assert_eq!(ports.len(), PORTS_PER_WORKER, "all differ");
                 for port in ports {
-                    let hash = toeplitz.of_addresses(tunnel.node, tunnel.gateway).unwrap()
-                        ^ toeplitz.of_l4_ports(tunnel.gateway, port, 4790);
+                    let (from, to) = ((tunnel.node, port), (tunnel.gateway, 4790));
+                    let hash = nic.hash(from.into(), to.into()).unwrap();
                     let queue = report.ports[0].rss.as_ref().unwrap().reta[hash as usize % 128];
                     assert_eq!(usize::from(queue), workers - 1 - worker);
                 }
@@ -282,7 +286,8 @@ mod tests {
             (|r| rss(r).reta.truncate(100), "RETA has 100 entries: a power of two"),
             (|r| rss(r).reta[5] = 4, "RETA's entry 5 names queue 4, which no worker polls"),
         ];
-        let plain: [(Change, &str); 5] = [
+        let plain: [(Change, &str); 6] = [
+            (|r| r.mode = SteeringMode::Unknown, "a mode that this version does not know"),
             (|r| *r = report(1), "it has one worker"),
             (|r| r.ports[0].rss = None, "no RSS: no reason is told"),
             (

@@ -16,15 +16,15 @@ use tracing::{info, warn};
 use super::choice::{self, NoPorts, Tunnel};
 use super::slots::{self, Slots};
 use super::source::{self, Source, SourceError};
+use super::told::{Judged, Read, Told};
 use crate::abi;
 use crate::config::{Config, Sources};
 use crate::host::Host;
 use crate::maps::Maps;
+use crate::state::unix_seconds;
 use crate::tables::Tables;
 use crate::vxlan;
 use crate::watch::Watch;
-
-type Read = Result<SteeringReport, SourceError>;
 
 /// Whether a gateway's outer source ports are chosen, and why not.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,8 +33,14 @@ pub struct GatewaySteering {
     pub gateway: String,
     /// Where its steering is read; none: nothing is configured.
     pub source: Option<String>,
-    /// False where the source cannot be read, or is not what a gateway tells.
+    /// False where the source cannot be read, or is not what a gateway tells: its last good answer stays in use.
     pub source_valid: bool,
+    /// What is wrong with the source.
+    #[serde(default)]
+    pub problem: Option<String>,
+    /// When its last good answer was read, in seconds since 1970; none: not since the agent began. A file's is as old as the last change.
+    #[serde(default)]
+    pub last_answer_at: Option<u64>,
     pub ports_chosen: bool,
     /// Why they are not.
     pub reason: Option<String>,
@@ -45,9 +51,10 @@ pub struct OuterPorts {
     sources: BTreeMap<String, Source>,
     watch: Option<Watch>,
     answers: UnboundedReceiver<(String, Read)>,
-    /// The latest of each source; none yet of an API that has not answered.
-    read: BTreeMap<String, Read>,
+    /// Of each source.
+    told: BTreeMap<String, Told>,
     slots: Slots,
+    /// But for `last_answer_at`.
     states: Vec<GatewaySteering>,
 }
 
@@ -62,18 +69,29 @@ impl OuterPorts {
                 tokio::spawn(ask_again_and_again(gateway, api, config.interval, sender));
             }
         }
-        let (read, states) = (BTreeMap::new(), Vec::new());
-        let mut ports = Self { sources, watch: None, answers, read, slots: held, states };
+        let told = sources.keys().map(|gateway| (gateway.clone(), Told::default())).collect();
+        let states = Vec::new();
+        let mut ports = Self { sources, watch: None, answers, told, slots: held, states };
         ports.read_files();
         ports
     }
 
     /// Returns when a source tells something else. Nothing is lost when it is dropped before.
     pub async fn changed(&mut self) {
-        tokio::select! {
-            Some((gateway, read)) = self.answers.recv() => drop(self.read.insert(gateway, read)),
-            () = of_files(&mut self.watch) => self.read_files(),
+        loop {
+            tokio::select! {
+                Some((gateway, read)) = self.answers.recv() => {
+                    if self.take(&gateway, read) {
+                        return;
+                    }
+                }
+                () = of_files(&mut self.watch) => return self.read_files(),
+            }
         }
+    }
+
+    fn take(&mut self, gateway: &str, read: Read) -> bool {
+        self.told.get_mut(gateway).is_some_and(|told| told.take(read, unix_seconds()))
     }
 
     /// Watched from before they are read, so that no change goes unnoticed.
@@ -91,10 +109,11 @@ impl OuterPorts {
                 None
             }
         };
-        for (gateway, source) in &self.sources {
-            if let Source::File(path) = source {
-                self.read.insert(gateway.clone(), source::read_file(path));
-            }
+        let files = self.sources.iter().filter_map(|(name, source)| Some((name, file(source)?)));
+        let read: Vec<_> =
+            files.map(|(gateway, path)| (gateway.clone(), source::read_file(path))).collect();
+        for (gateway, read) in read {
+            self.take(&gateway, read);
         }
     }
 
@@ -110,31 +129,27 @@ impl OuterPorts {
         let (mut states, mut wanted) = (Vec::new(), BTreeMap::new());
         for gateway in &set.gateways {
             let address = gateway.spec.tunnel_address;
-            let read = self.read.get(gateway.name());
-            let chosen = match read {
-                None => {
-                    self.slots.get(&address).map(|(_, steering)| *steering).ok_or_else(|| {
-                        NoPorts::Plain("the gateway has not answered yet".to_owned())
-                    })
-                }
-                Some(read) => ports_of(read.as_ref(), address, config, host),
+            let Some(told) = self.told.get_mut(gateway.name()) else {
+                let reason = Some("steering.sources does not name it".to_owned());
+                states.push(self.state(gateway.name(), None, reason));
+                continue;
             };
-            let is_configured = self.sources.contains_key(gateway.name());
-            let reason = match chosen {
-                _ if !is_configured => Some("steering.sources does not name it".to_owned()),
+            let held = self.slots.get(&address).map(|(_, steering)| *steering);
+            let Judged { steering, problem } =
+                told.judge(address, held, |report| ports_of(report, address, config, host));
+            let reason = match steering {
                 Ok(steering) => {
                     wanted.insert(address, steering);
                     None
                 }
-                Err(ref no_ports) => Some(no_ports.to_string()),
+                Err(reason) => Some(reason),
             };
-            let is_valid = is_configured && !matches!(chosen, Err(NoPorts::Wrong(_)));
-            states.push(self.state(gateway.name(), is_valid, reason));
+            states.push(self.state(gateway.name(), problem, reason));
         }
-        for (gateway, read) in &self.read {
+        for (gateway, told) in &self.told {
             if !is_there(set, gateway) {
-                let reason = Some(NO_SUCH_GATEWAY.to_owned());
-                states.push(self.state(gateway, read.is_ok(), reason));
+                let problem = told.error().map(ToString::to_string);
+                states.push(self.state(gateway, problem, Some(NO_SUCH_GATEWAY.to_owned())));
             }
         }
         match slots::write(maps, tables, &self.slots, wanted) {
@@ -151,28 +166,52 @@ impl OuterPorts {
         self.slots.iter().map(|(gateway, (slot, _))| (*gateway, *slot)).collect()
     }
 
-    pub fn states(&self) -> &[GatewaySteering] {
-        &self.states
+    pub fn states(&self) -> Vec<GatewaySteering> {
+        let dated = |state: &GatewaySteering| {
+            let last_answer_at = self.told.get(&state.gateway).and_then(Told::good_at);
+            GatewaySteering { last_answer_at, ..state.clone() }
+        };
+        self.states.iter().map(dated).collect()
     }
 
-    fn state(&self, gateway: &str, source_valid: bool, reason: Option<String>) -> GatewaySteering {
+    fn state(
+        &self,
+        gateway: &str,
+        problem: Option<String>,
+        reason: Option<String>,
+    ) -> GatewaySteering {
+        let source = self.sources.get(gateway).map(ToString::to_string);
         GatewaySteering {
             gateway: gateway.to_owned(),
-            source: self.sources.get(gateway).map(ToString::to_string),
-            source_valid,
+            source_valid: source.is_some() && problem.is_none(),
+            source,
+            problem,
+            last_answer_at: None,
             ports_chosen: reason.is_none(),
             reason,
         }
     }
 
     fn tell_changes(&self, states: &[GatewaySteering]) {
-        let news = states.iter().filter(|state| !self.states.contains(state));
-        for GatewaySteering { gateway, source_valid, reason, .. } in
-            news.filter(|state| state.source.is_some())
-        {
-            match reason {
+        for state in states.iter().filter(|state| state.source.is_some()) {
+            let before = self.states.iter().find(|before| before.gateway == state.gateway);
+            if before == Some(state) {
+                continue;
+            }
+            let gateway = &state.gateway;
+            match (before.and_then(|before| before.problem.as_ref()), &state.problem) {
+                (Some(_), None) => info!(gateway, "steering source is good again"),
+                (_, Some(problem)) if state.reason.as_ref() != Some(problem) => {
+                    warn!(
+                        gateway,
+                        "steering source is stale, its last good answer stays: {problem}"
+                    );
+                }
+                _ => {}
+            }
+            match &state.reason {
                 None => info!(gateway, "outer source ports are chosen by the gateway's steering"),
-                Some(reason) if *source_valid => {
+                Some(reason) if state.source_valid => {
                     info!(gateway, "outer source ports are spread: {reason}");
                 }
                 Some(reason) => warn!(gateway, "outer source ports are spread: {reason}"),
@@ -205,33 +244,26 @@ async fn of_files(watch: &mut Option<Watch>) {
     }
 }
 
-/// Only what differs from the answer before is told.
 async fn ask_again_and_again(
     gateway: String,
     api: Api,
     interval: Duration,
     told: UnboundedSender<(String, Read)>,
 ) {
-    let mut before = None;
     loop {
-        let read = source::ask(&api).await;
-        if before.as_ref() != Some(&read) {
-            before = Some(read.clone());
-            if told.send((gateway.clone(), read)).is_err() {
-                return;
-            }
+        if told.send((gateway.clone(), source::ask(&api).await)).is_err() {
+            return;
         }
         tokio::time::sleep(interval).await;
     }
 }
 
 fn ports_of(
-    read: Result<&SteeringReport, &SourceError>,
+    report: &SteeringReport,
     gateway: IpAddr,
     config: &Config,
     host: &Host,
 ) -> Result<abi::Steering, NoPorts> {
-    let report = read.map_err(|error| NoPorts::Wrong(error.to_string()))?;
     let source_ports =
         vxlan::source_ports(host, config).map_err(|error| NoPorts::Plain(format!("{error:#}")))?;
     let tunnel = Tunnel { node: config.vtep, gateway, vxlan_port: config.vxlan_port, source_ports };
@@ -263,7 +295,7 @@ pub async fn check(set: &PolicySet, config: &Config, host: &Host) -> Judgement {
             }
             (Ok(_), None) => continue,
             (Ok(report), Some(gateway)) => {
-                match ports_of(Ok(report), gateway.spec.tunnel_address, config, host) {
+                match ports_of(report, gateway.spec.tunnel_address, config, host) {
                     Ok(_) => continue,
                     Err(NoPorts::Plain(reason)) => reason,
                     Err(NoPorts::Wrong(reason)) => {

@@ -2,7 +2,7 @@
 
 use super::{Api, error::ApiError, json, query::Query, sessions::Traffic};
 use crate::{
-    control::{Gateway, PortHandle, WorkerHandle},
+    control::{Gateway, PortHandle, TableRoom, WorkerHandle},
     datapath::{
         io::PortStats,
         laps::{CycleCounters, Stage},
@@ -29,6 +29,10 @@ pub struct Stats {
     pub generation: u64,
     pub policies: usize,
     pub nodes: usize,
+    /// Octets of memory that one session takes where session tables are full: of all tables together, indexes and
+    /// l4_port bitmaps included, by the sessions that they have room for (`nat.max_sessions` for each worker and each
+    /// address family with egress prefixes).
+    pub session_bytes: f64,
     pub ports: Vec<Port>,
     pub workers: Vec<Worker>,
     /// Only reasons that dropped something.
@@ -121,6 +125,7 @@ pub struct WorkerPort {
 }
 
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct SessionCounts {
     pub live: u64,
     pub created: u64,
@@ -129,6 +134,8 @@ pub struct SessionCounts {
     pub cut: u64,
     /// Ended by an operator.
     pub flushed: u64,
+    /// Octets of memory of the worker's session table, which is made at start and never grows.
+    pub table_bytes: u64,
 }
 
 /// Packets that one worker dropped at one side for one reason.
@@ -161,6 +168,7 @@ impl Stats {
             generation: policies.generation(),
             policies: policies.policies().count(),
             nodes: policies.node_count(),
+            session_bytes: session_bytes(gateway.workers.iter().map(|worker| worker.table)),
             ports: all_ports(gateway),
             workers: gateway
                 .workers
@@ -170,6 +178,12 @@ impl Stats {
             drops: gateway.workers.iter().flat_map(drops).collect(),
         }
     }
+}
+
+fn session_bytes(tables: impl Iterator<Item = TableRoom> + Clone) -> f64 {
+    let bytes: u64 = tables.clone().map(|table| table.bytes).sum();
+    let sessions: u64 = tables.map(|table| table.sessions).sum();
+    bytes as f64 / sessions.max(1) as f64
 }
 
 fn all_ports(gateway: &Gateway) -> Vec<Port> {
@@ -243,6 +257,7 @@ impl Worker {
                 expired: counters.sessions_expired.get(),
                 cut: counters.sessions_cut.get(),
                 flushed: counters.sessions_flushed.get(),
+                table_bytes: worker.table.bytes,
             },
             icmp_errors_sent: counters.icmp_errors_sent.get(),
             icmp_errors_limited: counters.icmp_errors_limited.get(),

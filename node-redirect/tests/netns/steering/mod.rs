@@ -36,11 +36,23 @@ fn wait_for(reason: &str) {
     assert_eq!(state()["portsChosen"], false);
 }
 
+/// The source cannot be used, and ports stay chosen by what it told before.
+fn wait_until_stale(problem: &str) {
+    wait_until(&format!("it is told what is wrong with the source: {problem}"), || {
+        state()["problem"].as_str().is_some_and(|told| told.contains(problem))
+    });
+    let state = state();
+    assert_eq!((&state["portsChosen"], &state["sourceValid"]), (&true.into(), &false.into()));
+    assert_eq!(metrics(), [1, 0]);
+}
+
 fn metrics() -> [i64; 2] {
+    ["steering", "steering_source_valid"].map(metric)
+}
+
+fn metric(name: &str) -> i64 {
     let text = get("/metrics").unwrap();
-    ["steering", "steering_source_valid"].map(|name| {
-        let name = format!("node_redirect_{name}{{gateway=\"gw-a\"}} ");
-        let line = text.lines().find(|line| line.starts_with(&name)).unwrap();
-        line[name.len()..].parse().unwrap()
-    })
+    let name = format!("node_redirect_{name}{{gateway=\"gw-a\"}} ");
+    let line = text.lines().find(|line| line.starts_with(&name)).unwrap();
+    line[name.len()..].parse().unwrap()
 }

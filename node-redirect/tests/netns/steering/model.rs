@@ -4,9 +4,9 @@ use std::net::IpAddr;
 
 use gateway::control::steering::report;
 use gateway::datapath::steering::{Embedded, ShardSeed, Steering};
+use gateway::dpdk::SoftRss;
 use gateway::nat::{Endpoint, FlowKey, InternalEndpoint, Protocol, RemoteEndpoint};
 use steering::report::{PortRss, PortSteering, SteeringMode, SteeringReport};
-use steering::toeplitz::Toeplitz;
 
 use crate::POD;
 use crate::common::frame::{self, MORE_FRAGMENTS, Outer, Packet};
@@ -87,13 +87,13 @@ impl Gateway {
     }
 }
 
-/// The NIC: RSS over the outer addresses and UDP ports.
+/// The NIC: RSS over the outer addresses and UDP ports, by DPDK's `rte_softrss`.
 pub fn queue_of(rss: &PortRss, outer: &Outer) -> u16 {
     let digits: Vec<char> = rss.key.chars().collect();
     let octet = |pair: &[char]| u8::from_str_radix(&pair.iter().collect::<String>(), 16).unwrap();
-    let toeplitz = Toeplitz::new(&digits.chunks(2).map(octet).collect::<Vec<u8>>()).unwrap();
-    let hash = toeplitz.of_addresses(outer.src, outer.dst).unwrap()
-        ^ toeplitz.of_l4_ports(outer.src, outer.sport, VXLAN_PORT);
+    let nic = SoftRss::new(&digits.chunks(2).map(octet).collect::<Vec<u8>>());
+    let (from, to) = ((outer.src, outer.sport).into(), (outer.dst, VXLAN_PORT).into());
+    let hash = nic.hash(from, to).unwrap();
     rss.reta[hash as usize % rss.reta.len()]
 }
 

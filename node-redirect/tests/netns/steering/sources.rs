@@ -15,6 +15,9 @@ use crate::common::frame;
 use crate::common::in_private_namespaces;
 use crate::{POD, WORLD};
 
+/// Without its prefix.
+const LAST_ANSWER: &str = "steering_last_answer_timestamp_seconds";
+
 #[test]
 fn steering_comes_changes_and_goes_while_a_flow_lives() {
     in_private_namespaces(|| {
@@ -50,17 +53,26 @@ fn steering_comes_changes_and_goes_while_a_flow_lives() {
             assert_eq!(metrics(), [1, 1]);
         }
         assert!(seen.len() > 3, "{seen:?}");
-        let status = node_redirect_ok(&["status"]);
-        assert!(status.contains("steering     gw-a: outer source ports are chosen\n"), "{status}");
+        let status = status_line();
+        let chosen = "steering gw-a: outer source ports are chosen; its last good answer is ";
+        assert!(status.contains(chosen) && !status.contains("stale"), "{status}");
 
-        put_and_wait("{ \"workers\": [");
-        wait_for("gw-a.steering.json is not what a gateway answers at /v1/steering: EOF");
-        assert_eq!((port().sport, metrics()), (spread, [0, 0]), "as without");
+        let (chosen_port, chosen_at) = (port().sport, metric(LAST_ANSWER));
+        assert_ne!(chosen_at, 0);
+        put("{ \"workers\": [");
+        wait_until_stale("gw-a.steering.json is not what a gateway answers at /v1/steering: EOF");
+        assert_eq!((port().sport, metric(LAST_ANSWER)), (chosen_port, chosen_at), "as before");
+        let status = status_line();
+        assert!(status.contains(chosen) && status.contains(" s old; stale: "), "{status}");
+        let later = Gateway::new(&mut random, 2, 128).json();
+        put_and_wait(&later.replace("\"handoff\"", "\"telepathy\""));
+        wait_for("its steering is in a mode that this version does not know");
+        assert_eq!((port().sport, metrics()), (spread, [0, 1]), "as without");
         put_and_wait(&Gateway::new(&mut random, 2, 128).json());
         put_and_wait(&Gateway::new(&mut random, 1, 128).json());
         wait_for("it has one worker");
         assert_eq!((port().sport, metrics()), (spread, [0, 1]), "nothing is wrong with that");
-        let status = node_redirect_ok(&["status"]);
+        let status = status_line();
         assert!(status.contains("gw-a: outer source ports are spread: it has one"), "{status}");
 
         let gateway = Gateway::new(&mut random, 2, 128);
@@ -69,17 +81,27 @@ fn steering_comes_changes_and_goes_while_a_flow_lives() {
         assert_eq!(gateway.receiver_of(&port()), gateway.owner_of(&flow), "without an agent");
         node.start();
         assert_eq!(gateway.receiver_of(&port()), gateway.owner_of(&flow), "with the next one");
-        let before = generation();
+        let chosen_port = port().sport;
         fs::remove_file(FILE).unwrap();
-        wait_until("its end is seen", || generation() != before);
-        assert_eq!(port().sport, spread);
-        put_and_wait(&gateway.json());
+        wait_until_stale("cannot read /run/gw-a.steering.json");
+        assert_eq!(port().sport, chosen_port);
+        node.kill();
+        node.start();
+        wait_until_stale("cannot read /run/gw-a.steering.json");
+        assert_eq!(port().sport, chosen_port, "the maps have it from the agent before");
+        assert_eq!(metric(LAST_ANSWER), 0, "of another agent's, no date is known");
         node.kill();
         write_config("", "");
         node.start();
         assert_eq!(port().sport, spread, "nor does it stay when it is not configured any more");
         assert_eq!(state()["reason"], "steering.sources does not name it");
     });
+}
+
+/// Without its columns and line breaks.
+fn status_line() -> String {
+    let text = node_redirect_ok(&["status"]);
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// Answers each request with what `answer` has, for as long as there is something.
@@ -122,10 +144,19 @@ fn an_api_is_asked_again_and_again() {
                 assert_eq!(gateway.receiver_of(&outer), gateway.owner_of(sent), "{sent:?}");
             }
             assert_eq!(metrics(), [1, 1]);
+            let answered_at = metric(LAST_ANSWER);
+            wait_until("the same answer again is dated again", || {
+                metric(LAST_ANSWER) > answered_at
+            });
+            let in_force = generation();
             say(Some("404 Not Found\r\nContent-Length: 0\r\n\r\n".to_owned()));
-            wait_for("http://127.0.0.1:9480/v1/steering answers 404");
+            wait_until_stale("http://127.0.0.1:9480/v1/steering answers 404");
             say(None);
-            wait_for("http://127.0.0.1:9480: ");
+            wait_until_stale("http://127.0.0.1:9480: ");
+            assert_eq!(generation(), in_force, "no flow was decided anew");
+            for (sent, outer) in send(&wire, &sent) {
+                assert_eq!(gateway.receiver_of(&outer), gateway.owner_of(sent), "{sent:?}");
+            }
         }
     });
 }

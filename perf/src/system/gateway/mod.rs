@@ -183,10 +183,8 @@ impl System for Gateway {
     }
 
     fn sample(&mut self) -> Result<Option<Sample>> {
-        let process = self.process()?;
-        process.is_alive()?;
-        let table_bytes = stats::table_bytes(&process.said());
-        Ok(Some(self.api.get::<Stats>("/v1/stats")?.sample(table_bytes)))
+        self.process()?.is_alive()?;
+        Ok(Some(self.api.get::<Stats>("/v1/stats")?.sample()))
     }
 
     fn pause(&mut self) -> Result<()> {

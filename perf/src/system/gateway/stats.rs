@@ -20,13 +20,15 @@ struct Worker {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(default, rename_all = "camelCase")]
 struct Sessions {
     live: u64,
     created: u64,
     expired: u64,
     cut: u64,
     flushed: u64,
+    /// 0 of a gateway that does not tell.
+    table_bytes: u64,
 }
 
 /// Where `workers.cycle_counters` is on.
@@ -53,11 +55,12 @@ impl Stats {
     }
 
     /// All workers together.
-    pub(super) fn sample(&self, session_bytes: u64) -> Sample {
-        let mut sample = Sample { session_bytes, ..Sample::default() };
+    pub(super) fn sample(&self) -> Sample {
+        let mut sample = Sample::default();
         let mut turns: BTreeMap<u64, u64> = BTreeMap::new();
         for Worker { sessions, cycles } in &self.workers {
             sample.sessions += sessions.live;
+            sample.session_bytes += sessions.table_bytes;
             sample.sessions_created += sessions.created;
             sample.sessions_ended += sessions.expired + sessions.cut + sessions.flushed;
             let Some(cycles) = cycles else { continue };
@@ -79,14 +82,6 @@ impl Stats {
     }
 }
 
-/// The session tables' memory, which the gateway tells when it makes them: `session table worker=0
-/// sessions=1000 mib=3 pages=…`, a line for each worker.
-pub(super) fn table_bytes(log: &str) -> u64 {
-    let tables = log.lines().filter(|line| line.contains("session table worker="));
-    let mib = |line: &str| line.split_once(" mib=")?.1.split(' ').next()?.parse::<u64>().ok();
-    tables.filter_map(mib).sum::<u64>() << 20
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -95,10 +90,11 @@ mod tests {
     fn workers_are_added_up() {
         let stats: Stats = serde_json::from_str(
             r#"{"gateway": "g", "workers": [
-                {"worker": 0, "sessions": {"live": 3, "created": 10, "expired": 4, "cut": 2, "flushed": 1},
+                {"worker": 0, "sessions": {"live": 3, "created": 10, "expired": 4, "cut": 2, "flushed": 1,
+                              "tableBytes": 4096},
                  "cycles": {"busy": 1000, "packets": 20, "turns": 5,
                             "stages": {"rx": 300, "parse": 700}, "turnHistogram": [[256, 3], [512, 2]]}},
-                {"worker": 1, "sessions": {"live": 1, "created": 1},
+                {"worker": 1, "sessions": {"live": 1, "created": 1, "tableBytes": 1024},
                  "cycles": {"busy": 50, "packets": 2, "turns": 1,
                             "stages": {"rx": 50}, "turnHistogram": [[128, 1], [512, 1]]}}],
                "drops": [{"side": "tunnel", "worker": 0, "reason": "no_policy", "packets": 7, "help": ""},
@@ -115,25 +111,16 @@ mod tests {
             sessions: 4,
             sessions_created: 11,
             sessions_ended: 7,
-            session_bytes: 5,
+            session_bytes: 5120,
             drops: [("tunnel no_policy".to_owned(), 8)].into(),
         };
-        assert_eq!(stats.sample(5), expected);
+        assert_eq!(stats.sample(), expected);
     }
 
     #[test]
     fn a_gateway_that_counts_no_cycles_is_understood() {
         let text = r#"{"workers": [{"sessions": {"live": 2}, "cycles": null}], "drops": []}"#;
         let stats: Stats = serde_json::from_str(text).unwrap();
-        assert_eq!(stats.sample(0), Sample { sessions: 2, ..Sample::default() });
-    }
-
-    #[test]
-    fn tables_are_found_in_the_log() {
-        let log = "2026-01-01T00:00:00Z  INFO EAL is up version=\"DPDK\"\n\
-                   2026-01-01T00:00:00Z  INFO session table worker=0 sessions=1000 mib=3 pages=huge\n\
-                   2026-01-01T00:00:00Z  INFO session table worker=1 sessions=1000 mib=4 pages=huge\n";
-        assert_eq!(table_bytes(log), 7 << 20);
-        assert_eq!(table_bytes("session table worker=x mib=?"), 0);
+        assert_eq!(stats.sample(), Sample { sessions: 2, ..Sample::default() });
     }
 }

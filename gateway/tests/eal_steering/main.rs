@@ -5,7 +5,10 @@
 #![cfg(feature = "dpdk")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
+mod allotments;
+#[path = "../harness/mod.rs"]
 mod harness;
+mod wires;
 
 use gateway::{
     datapath::steering::{ShardSeed, Steering},
@@ -28,6 +31,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 use steering::toeplitz::Toeplitz;
+use wires::Wires;
 
 const FLOWS: u16 = 3000;
 /// Packets between two turns of all workers.
@@ -72,62 +76,6 @@ fn steered(workers: usize, reta: &[u16]) -> (Steering, [u8; 40]) {
 
 fn round_robin(workers: usize, entries: u16) -> Vec<u16> {
     (0..entries).map(|entry| entry % workers as u16).collect()
-}
-
-/// A gateway on some kind of queues.
-trait Wires {
-    fn receive(&mut self, side: Side, queue: usize, frame: &[u8]);
-    /// Turns of all workers until nothing moves: what left by each side.
-    fn turn(&mut self) -> [Vec<Vec<u8>>; 2];
-    fn handed_over(&self) -> u64;
-    fn sessions(&self) -> u32;
-    fn dropped(&self) -> u64;
-}
-
-impl Wires for Gateway {
-    fn receive(&mut self, side: Side, queue: usize, frame: &[u8]) {
-        self.ios[queue].receive(side, frame);
-    }
-
-    fn turn(&mut self) -> [Vec<Vec<u8>>; 2] {
-        self.poll();
-        Side::ALL.map(|side| self.take(side))
-    }
-
-    fn handed_over(&self) -> u64 {
-        Gateway::handed_over(self)
-    }
-
-    fn sessions(&self) -> u32 {
-        Gateway::sessions(self).iter().sum()
-    }
-
-    fn dropped(&self) -> u64 {
-        self.drops().values().sum()
-    }
-}
-
-impl Wires for Rings {
-    fn receive(&mut self, side: Side, queue: usize, frame: &[u8]) {
-        self.send(side, queue, frame);
-    }
-
-    fn turn(&mut self) -> [Vec<Vec<u8>>; 2] {
-        self.poll()
-    }
-
-    fn handed_over(&self) -> u64 {
-        let of_all = self.workers.iter().flat_map(|(parts, _)| &parts.counters.handed_over);
-        of_all.map(|count| count.get()).sum()
-    }
-
-    fn sessions(&self) -> u32 {
-        self.workers.iter().map(|(parts, _)| parts.worker.nat().sessions()).sum()
-    }
-
-    fn dropped(&self) -> u64 {
-        DropReason::ALL.iter().map(|reason| self.drops(*reason)).sum()
-    }
 }
 
 /// A flow by its number.
@@ -336,85 +284,4 @@ fn three_workers_on_rings() {
 #[test]
 fn four_workers_on_rings() {
     on_rings(4);
-}
-
-fn address(is_v6: bool, number: u128) -> IpAddr {
-    if is_v6 { Ipv6Addr::from(number).into() } else { Ipv4Addr::from(number as u32).into() }
-}
-
-fn check_allotments<A: Address>(steering: &Steering, nic: &Nic, egress: A, remote: (A, u16)) {
-    let external = ExternalEndpoint(Endpoint::new(egress, 0));
-    let pool =
-        FlowKey::out2in(Protocol::Tcp, external, RemoteEndpoint(Endpoint::new(remote.0, remote.1)));
-    let mut owners = vec![None; 65_536];
-    for worker in 0..steering.workers() {
-        let allotment = steering.allotment(worker);
-        let share = allotment.of(&pool);
-        for number in 0..share.len() {
-            let l4_port = share.nth(number).unwrap();
-            assert_eq!(share.index_of(l4_port), Some(number));
-            assert_eq!(owners[usize::from(l4_port)].replace(worker), None, "given by two");
-        }
-        assert_eq!(share.nth(share.len()), None);
-    }
-    let source = SocketAddr::new(remote.0.into(), remote.1);
-    for l4_port in 0..=u16::MAX {
-        let destination = SocketAddr::new(egress.into(), l4_port);
-        let owner = (l4_port >= 1024).then(|| nic.queue(source, destination));
-        assert_eq!(owners[usize::from(l4_port)], owner, "{source} → {destination}");
-        let key = ExternalEndpoint(Endpoint::new(egress, l4_port));
-        let remote = RemoteEndpoint(Endpoint::new(remote.0, remote.1));
-        let key = FlowKey::out2in(Protocol::Tcp, key, remote);
-        assert_eq!(steering.of_out2in(&key), nic.queue(source, destination));
-    }
-}
-
-proptest! {
-    /// The crate's hash is DPDK's.
-    #[test]
-    fn toeplitz_is_rte_softrss(
-        key in prop::collection::vec(any::<u8>(), 40..=52),
-        is_v6: bool,
-        (source, destination) in any::<(u128, u128)>(),
-        (sport, dport) in any::<(u16, u16)>(),
-    ) {
-        let toeplitz = Toeplitz::new(&key).unwrap();
-        let (source, destination) = (address(is_v6, source), address(is_v6, destination));
-        let hash = toeplitz.of_addresses(source, destination).unwrap()
-            ^ toeplitz.of_l4_ports(source, sport, dport);
-        let (from, to) = (SocketAddr::new(source, sport), SocketAddr::new(destination, dport));
-        prop_assert_eq!(Some(hash), SoftRss::new(&key).hash(from, to));
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
-
-    /// Of any pool, each l4_port from 1024 on is given by the worker whose queue the NIC brings its packets to,
-    /// and by no other.
-    #[test]
-    fn every_l4_port_is_given_by_the_worker_of_its_queue(
-        seed: u8,
-        workers in 1usize..=9,
-        entries in prop::sample::select(vec![16u16, 64, 128, 512, 1024]),
-        is_v6: bool,
-        (egress, remote) in any::<(u128, u128)>(),
-        remote_l4_port: u16,
-    ) {
-        // Every queue once, then as it comes.
-        let mut random = ChaCha8Rng::from_seed([seed; 32]);
-        let reta: Vec<u16> = (0..entries)
-            .map(|i| if usize::from(i) < workers { i } else { (random.next_u32() % workers as u32) as u16 })
-            .collect();
-        let fits = |key: [u8; 40]| Some((no_rss(workers).with_rss(&key, &reta).ok()?, key));
-        let (steering, key) = keys(seed).take(200).find_map(fits).unwrap();
-        let nic = Nic::new(&key, &reta);
-        if is_v6 {
-            let v6 = |number| Ipv6Addr::from(number);
-            check_allotments(&steering, &nic, v6(egress), (v6(remote), remote_l4_port));
-        } else {
-            let v4 = |number: u128| Ipv4Addr::from(number as u32);
-            check_allotments(&steering, &nic, v4(egress), (v4(remote), remote_l4_port));
-        }
-    }
 }
