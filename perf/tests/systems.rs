@@ -63,7 +63,8 @@ impl OtherEnds {
         let mut child = pipes.spawn().unwrap();
         // A memif takes connections when its port has started; who comes before stays without a link.
         let mut said = Vec::new();
-        let mut output = child.stdout.as_mut().unwrap().bytes().map_while(Result::ok);
+        let output = BufReader::new(child.stdout.as_mut().unwrap());
+        let mut output = output.bytes().map_while(Result::ok);
         while !said.ends_with(b"testpmd>") {
             said.push(output.next().expect("testpmd ended"));
         }
