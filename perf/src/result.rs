@@ -45,7 +45,7 @@ pub struct Run {
     /// `gateway`, `gateway zero-copy`, `router`, `testpmd`, `kernel`, or the peer's name.
     pub system: String,
     /// `throughput`, `throughput with 1 % new sessions`, `throughput with zero checksums`, `ndr`,
-    /// `latency at 50 %`, `new sessions`, `churn`, `tear-down`, `capacity`.
+    /// `latency at 50 %`, `new sessions`, `churn of 1.0 M a second`, `tear-down`, `capacity`.
     pub scenario: String,
     /// Of the system: `memif`, `ring`, `af_packet`, `af_xdp`; of the kernel `veth`.
     pub io: String,

@@ -95,7 +95,17 @@ fn the_set_is_listed_with_its_time() {
     let peers = |set: &Value| set.to_string().matches("peer over memif").count();
     assert_eq!(peers(&quick), 0);
     assert!(peers(&full) > 5);
-    let one = json(&["list", "--only", "churn", "--repeats", "1", "--seconds", "3", "-o", "json"]);
+    let one = json(&[
+        "list",
+        "--only",
+        "churn of 1.0 M",
+        "--repeats",
+        "1",
+        "--seconds",
+        "3",
+        "-o",
+        "json",
+    ]);
     assert_eq!(one["measurements"].as_array().unwrap().len(), 1);
     // Three seconds until sessions expire, and one repeat.
     assert_eq!(one["measurements"][0]["minutes"], 0.1);

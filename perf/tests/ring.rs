@@ -76,6 +76,10 @@ fn as_fast_as_it_goes_each_packet_is_still_judged_and_counted_once() {
     assert_eq!(measured.wrong, 0, "{measured:?}");
     assert!(measured.received.iter().all(|received| *received > 1000), "{measured:?}");
     assert!(measured.sent[0].abs_diff(measured.sent[1]) < 1000, "as many of each: {measured:?}");
+    let inside = measured.inside.unwrap();
+    let (stages, busy) = (inside.stages.values().sum::<u64>() as f64, inside.busy_cycles as f64);
+    assert!(stages > busy * 0.5 && stages < busy * 2.0, "stages tell where it goes: {inside:?}");
+    assert!(["receive", "classify", "translate"].iter().all(|s| inside.stages[*s] > 0));
 }
 
 #[test]

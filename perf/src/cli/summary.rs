@@ -79,8 +79,8 @@ fn packets(runs: &[Run]) -> Option<Table> {
 
 fn sessions(runs: &[Run]) -> Option<Table> {
     let are_told = ["new sessions", "churn", "tear-down", "capacity"];
-    let rows: Vec<&Run> =
-        runs.iter().filter(|run| are_told.contains(&run.scenario.as_str())).collect();
+    let is_told = |run: &&Run| are_told.iter().any(|scenario| run.scenario.starts_with(scenario));
+    let rows: Vec<&Run> = runs.iter().filter(is_told).collect();
     let mut table = Table::new(&[
         "SYSTEM",
         "SCENARIO",

@@ -35,7 +35,6 @@ mod search;
 mod seconds;
 mod send;
 mod sum;
-mod turns;
 
 pub use router::router;
 

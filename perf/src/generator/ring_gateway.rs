@@ -1,16 +1,14 @@
 //! A gateway's worker in the generator's own process, on ring devices: what one core does where I/O costs
 //! next to nothing.
 
-use super::{
-    ends::{Queues, open_device},
-    turns::TurnCycles,
-};
+use super::ends::{Queues, open_device};
 use crate::{job::Job, plan, system::Sample};
 use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
 use gateway::{
     datapath::{
         DatapathConfig, PortConfig, Worker, WorkerCounters, counters::Counter, handoff::Handoff,
+        laps::Stage,
     },
     dpdk::{DpdkIo, Eal, Mbuf, Mempool},
     memory::Pages,
@@ -19,7 +17,6 @@ use gateway::{
         policy_table::{NodeEntry, PolicyEntry},
         timeouts::TimeoutSettings,
     },
-    tsc::cycles,
     verdict::{DropReason, Side},
     wire::{Both, MacAddress},
 };
@@ -42,11 +39,6 @@ const REST: Duration = Duration::from_micros(500);
 #[derive(Debug)]
 pub(super) struct Pulse {
     runs: AtomicBool,
-    /// Of turns that found packets.
-    busy_cycles: Counter,
-    packets: Counter,
-    turns: Counter,
-    turn_cycles: TurnCycles,
     counters: Arc<WorkerCounters>,
     session_bytes: u64,
 }
@@ -65,12 +57,14 @@ impl Pulse {
         };
         let ended =
             [&counters.sessions_expired, &counters.sessions_cut, &counters.sessions_flushed];
+        let cycles = &counters.cycles;
+        let stage = |stage: &Stage| (stage.label().to_owned(), cycles.stage(*stage));
         Sample {
-            busy_cycles: self.busy_cycles.get(),
-            packets: self.packets.get(),
-            turns: self.turns.get(),
-            stages: Default::default(),
-            turn_cycles: self.turn_cycles.read(),
+            busy_cycles: cycles.busy.get(),
+            packets: cycles.packets.get(),
+            turns: cycles.turns.get(),
+            stages: Stage::ALL.iter().map(stage).collect(),
+            turn_cycles: cycles.durations().collect(),
             sessions: counters.sessions.get(),
             sessions_created: counters.sessions_created.get(),
             sessions_ended: ended.map(Counter::get).iter().sum(),
@@ -91,6 +85,9 @@ impl Pulse {
         sample.turns -= before.turns;
         sample.sessions_created -= before.sessions_created;
         sample.sessions_ended -= before.sessions_ended;
+        for (stage, cycles) in &mut sample.stages {
+            *cycles -= before.stages.get(stage).copied().unwrap_or(0);
+        }
         for (bound, count) in &mut sample.turn_cycles {
             let earlier = before.turn_cycles.iter().find(|(of, _)| of == bound);
             *count -= earlier.map_or(0, |(_, count)| *count);
@@ -138,17 +135,14 @@ pub(super) fn start(
     let counters = Arc::new(WorkerCounters::new(1));
     let pulse = Arc::new(Pulse {
         runs: AtomicBool::new(false),
-        busy_cycles: Counter::default(),
-        packets: Counter::default(),
-        turns: Counter::default(),
-        turn_cycles: TurnCycles::default(),
         counters: Arc::clone(&counters),
         session_bytes: nat.memory().bytes as u64,
     });
     let policies = Arc::new(ArcSwap::from_pointee(policies(job.nodes)));
     // Nobody asks this worker anything.
     let (_, requests) = crossbeam_channel::bounded(1);
-    let worker = Worker::new(config, nat, policies, counters, requests, handoff);
+    let mut worker = Worker::new(config, nat, policies, counters, requests, handoff);
+    worker.count_cycles(true);
     let shared = Arc::clone(&pulse);
     // It ends with the process.
     eal.launch(lcore, move || work(worker, io, &shared))?;
@@ -164,16 +158,8 @@ fn work(mut worker: Worker<Mbuf>, mut io: DpdkIo, pulse: &Pulse) {
             thread::sleep(REST);
             continue;
         }
-        let start = cycles();
         let now = Tick::from_millis(started.elapsed().as_millis() as u64);
-        let received = worker.poll_once(&mut io, now);
-        if received > 0 {
-            let took = cycles() - start;
-            pulse.busy_cycles.add(took);
-            pulse.packets.add(received as u64);
-            pulse.turns.add(1);
-            pulse.turn_cycles.add(took);
-        }
+        worker.poll_once(&mut io, now);
     }
 }
 

@@ -15,10 +15,10 @@ const NEVER: u32 = 7440;
 const SOON: u32 = 2;
 /// Of sessions beside the flows where they are to stay until they are flushed.
 const LATER: u32 = 300;
-/// Sessions per second of [`Scenario::Churn`].
-pub const CHURN: f64 = 1_000_000.0;
 /// Of a whole establishment step: room for as many sessions is kept beside the flows.
 const MOST_NEW: u32 = 4_000_000;
+/// The same where they expire: what 2 M a second leave in [`SOON`] and the second that it is rounded up by.
+const MOST_CHURNING: u32 = 7_000_000;
 /// Of the table whose room is measured.
 const SMALL_TABLE: u32 = 1_000_000;
 /// A search halves the range that is left until it is within 1 %, and tries some rates twice.
@@ -145,7 +145,7 @@ impl Group {
         let (max_sessions, unreplied_timeout) = match self.table {
             Table::Flows => (self.flows + self.flows / 4 + 1024, LATER),
             Table::Wide => (self.flows + MOST_NEW, LATER),
-            Table::Churning => (self.flows + MOST_NEW, SOON),
+            Table::Churning => (self.flows + MOST_CHURNING, SOON),
             Table::Full => (SMALL_TABLE, LATER),
         };
         let flows = self.flows;
@@ -225,7 +225,7 @@ impl Measurement {
             | Scenario::Ndr
             | Scenario::Latency(_) => Table::Flows,
             Scenario::NewSessions | Scenario::TearDown => Table::Wide,
-            Scenario::Mixed(_) | Scenario::Churn => Table::Churning,
+            Scenario::Mixed(_) | Scenario::Churn(_) => Table::Churning,
             Scenario::Capacity => Table::Full,
         }
     }
@@ -270,7 +270,7 @@ impl Measurement {
             | Scenario::Mixed(_)
             | Scenario::ZeroChecksums
             | Scenario::Latency(_)
-            | Scenario::Churn
+            | Scenario::Churn(_)
             | Scenario::TearDown => *timing,
         }
     }
@@ -292,7 +292,7 @@ impl Measurement {
             },
             Scenario::Ndr => Step::Search { load, loss: super::NO_LOSS, seconds },
             Scenario::NewSessions => Step::NewSessions { per_second: None, seconds },
-            Scenario::Churn => Step::NewSessions { per_second: Some(CHURN), seconds },
+            Scenario::Churn(rate) => Step::NewSessions { per_second: Some(rate.into()), seconds },
             Scenario::Capacity => Step::Capacity { most: 2 * SMALL_TABLE },
             Scenario::TearDown => return None,
         })
@@ -300,8 +300,9 @@ impl Measurement {
 
     /// What comes before the first repeat and is not counted: until as many sessions expire as are opened.
     pub fn settle(&self) -> Option<Step> {
-        (self.scenario == Scenario::Churn)
-            .then(|| Step::NewSessions { per_second: Some(CHURN), seconds: f64::from(SOON) + 1.0 })
+        let Scenario::Churn(rate) = self.scenario else { return None };
+        let seconds = f64::from(SOON) + 1.0;
+        Some(Step::NewSessions { per_second: Some(rate.into()), seconds })
     }
 
     /// Whether each repeat begins with nothing but the flows.
@@ -326,7 +327,7 @@ impl Measurement {
             Scenario::Ndr => repeats * TRIALS * (seconds + 0.1),
             Scenario::NewSessions => repeats * (seconds + 0.5 + establish),
             Scenario::TearDown => repeats * (0.5 + establish),
-            Scenario::Churn => f64::from(SOON) + 1.0 + repeats * seconds,
+            Scenario::Churn(_) => f64::from(SOON) + 1.0 + repeats * seconds,
             Scenario::Capacity => f64::from(SMALL_TABLE) / 5e5,
         }
     }

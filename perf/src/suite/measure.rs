@@ -75,7 +75,7 @@ impl Repeat {
             }),
             latency: measured.latency,
             sessions_per_second: match scenario {
-                Scenario::NewSessions | Scenario::Churn => Some(pps),
+                Scenario::NewSessions | Scenario::Churn(_) => Some(pps),
                 Scenario::Mixed(_) => {
                     counted.map(|counted| per_packet(counted.sessions_created, counted) * pps)
                 }
@@ -216,7 +216,7 @@ fn about(
         Scenario::Latency(_) => {
             ("latency_us.p99", all(&|repeat| repeat.latency.map(|latency| latency.p99)))
         }
-        Scenario::Churn => ("turn_p999_us", all(&|repeat| repeat.turn_p999_us)),
+        Scenario::Churn(_) => ("turn_p999_us", all(&|repeat| repeat.turn_p999_us)),
         Scenario::NewSessions | Scenario::TearDown => {
             ("sessions_per_second", all(&|repeat| repeat.sessions_per_second))
         }

@@ -63,8 +63,8 @@ pub enum Scenario {
     Latency(u8),
     /// How fast sessions are opened beside the flows (RFC 9693 section 4.3).
     NewSessions,
-    /// Sessions are opened at a rate that the table keeps up with, while as many expire.
-    Churn,
+    /// So many sessions a second are opened, while as many expire.
+    Churn(u32),
     /// How fast all sessions are ended (RFC 9693 section 4.6).
     TearDown,
     /// How many sessions there is room for (RFC 9693 section 4.7).
@@ -147,7 +147,9 @@ const TABLE: &[Row] = &[
 
     row(Quick, 1_000_000,  Mixed(1),      In2out, Smallest, Random,     US),
     row(Quick, 1_000_000,  Mixed(10),     In2out, Smallest, Random,     US),
-    row(Quick, 1_000_000,  Churn,         In2out, Smallest, Random,     US),
+    row(Quick, 1_000_000,  Churn(1_000_000), In2out, Smallest, Random,  US),
+    row(Full,  1_000_000,  Churn(1_500_000), In2out, Smallest, Random,  US),
+    row(Full,  1_000_000,  Churn(2_000_000), In2out, Smallest, Random,  US),
 
     row(Quick, 1,          Capacity,      In2out, Smallest, Random,     US),
 
@@ -259,7 +261,7 @@ impl Scenario {
             Ndr => "ndr".into(),
             Latency(percent) => format!("latency at {percent} %"),
             NewSessions => "new sessions".into(),
-            Churn => "churn".into(),
+            Churn(rate) => format!("churn of {:.1} M a second", f64::from(rate) / 1e6),
             TearDown => "tear-down".into(),
             Capacity => "capacity".into(),
         }

@@ -226,7 +226,7 @@ impl Turns<'_> {
             | Scenario::ZeroChecksums
             | Scenario::Latency(_)
             | Scenario::NewSessions
-            | Scenario::Churn
+            | Scenario::Churn(_)
             | Scenario::TearDown => Vec::new(),
         }
     }

@@ -32,7 +32,7 @@ fn each_scenario_has_its_step_table_and_repeats() {
         ),
         (Scenario::Ndr, Some(search), Table::Flows, 2),
         (Scenario::NewSessions, new(None, 1.0), Table::Wide, 4),
-        (Scenario::Churn, new(Some(1e6), 2.0), Table::Churning, 4),
+        (Scenario::Churn(1_000_000), new(Some(1e6), 2.0), Table::Churning, 4),
         (Scenario::TearDown, None, Table::Wide, 4),
         (Scenario::Capacity, Some(Step::Capacity { most: 2_000_000 }), Table::Full, 1),
     ] {

@@ -48,11 +48,12 @@ fn turns_give_percentile_and_disturbance() {
         (vec![(2_000, 998), (20_000, 2)], Some(10.0), false),
         (vec![(2_000, 100_000), (2_000_000, 1)], Some(1.0), true),
     ] {
-        let repeat = Repeat::of(Scenario::Churn, &measured(1, 1), Some(&counted(&turns)));
+        let repeat =
+            Repeat::of(Scenario::Churn(1_000_000), &measured(1, 1), Some(&counted(&turns)));
         assert_eq!((repeat.turn_p999_us, repeat.is_disturbed), (p999, is_disturbed), "{turns:?}");
     }
     let gap = Measured { longest_gap_us: 101.0, ..measured(1, 1) };
-    assert!(Repeat::of(Scenario::Churn, &gap, None).is_disturbed);
+    assert!(Repeat::of(Scenario::Churn(1_000_000), &gap, None).is_disturbed);
 }
 
 #[test]

@@ -57,8 +57,10 @@ fn a_part_is_selected_by_what_describes_it() {
         })
         .collect()
     };
-    assert_eq!(of(&["churn"]), ["gateway over memif churn"]);
-    assert_eq!(of(&["churn", "capacity"]).len(), 2);
+    let churn =
+        ["1.0", "1.5", "2.0"].map(|m| format!("gateway over memif churn of {m} M a second"));
+    assert_eq!(of(&["churn"]), churn);
+    assert_eq!(of(&["churn", "capacity"]).len(), 4);
     assert!(of(&["kernel"]).iter().all(|title| title.starts_with("kernel over veth")));
     assert!(of(&["nothing of the sort"]).is_empty());
     // Without a peer there is none.
