@@ -61,7 +61,7 @@ mod tests {
         serde_json::from_value(json!({
             "worker": 0, "core": 1, "generation": 1, "polls": 0, "emptyPolls": 0,
             "in2out": counts, "out2in": counts, "ports": [],
-            "sessions": {"live": 0, "created": 0, "expired": 0, "cut": 0, "flushed": 0},
+            "sessions": {"live": 0, "created": 0, "expired": 0, "cut": 0, "flushed": 0, "tableBytes": 0},
             "icmpErrorsSent": 0, "icmpErrorsLimited": 0, "addressConflicts": 0, "neighbours": 0,
             "cycles": cycles,
         }))
