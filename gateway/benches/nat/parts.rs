@@ -7,7 +7,6 @@ use crate::{
 };
 use arrayvec::ArrayVec;
 use gateway::{
-    datapath::classify,
     memory::Pages,
     nat::{
         Direction, Endpoint, ExternalEndpoint, FlowPacket, Guess, InternalEndpoint, Lookup,
@@ -34,7 +33,7 @@ pub(crate) fn parse_and_rewrite(suite: &mut Suite, world: &mut World) {
             for burst in frames[..count].chunks_exact_mut(BURST) {
                 let start = cycles();
                 for frame in burst {
-                    let parsed = classify::from_tunnel(black_box(frame), config);
+                    let parsed = config.usual_frames().from_tunnel(black_box(frame));
                     let _ = black_box(parsed);
                 }
                 times.push(cycles() - start);
@@ -43,7 +42,7 @@ pub(crate) fn parse_and_rewrite(suite: &mut Suite, world: &mut World) {
         let case = Case { bench: "rewrite", ..case };
         let policies = world.policies.load_full();
         let (nat, now) = (world.worker.nat_mut(), world.now);
-        let parsed = classify::from_tunnel(&mut frames[0].clone(), config);
+        let parsed = config.usual_frames().from_tunnel(&frames[0]);
         let input: In2out = parsed.expect("a good frame");
         let mut lookup: Lookup = nat.of::<Ipv4Addr>().look_up(Direction::In2out, input.key());
         nat.of::<Ipv4Addr>().locate(Direction::In2out, &mut lookup);

@@ -1,8 +1,5 @@
-//! What is this frame? Called by the worker for each frame of a burst, before anything is looked up.
-//!
-//! Each side has two readers. The first knows the usual layout of headers alone: neither a VLAN tag nor
-//! IPv6 nor IP options. Then all offsets are constants, and the compiler removes the arithmetic and most
-//! bounds checks. What it finds [`Other::Unusual`] goes to the second, which knows all.
+//! What is this frame? Called by the worker for each frame of a burst that is not a [usual](super::usual)
+//! one, before anything is looked up.
 
 use super::{
     config::DatapathConfig,
@@ -17,9 +14,9 @@ use crate::{
     verdict::{DropReason, Side},
     wire::{
         Address, Any, Header, MacAddress,
-        ethernet::{ETHERNET_LEN, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6},
+        ethernet::{ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6},
         icmpv6,
-        ipv4::{IPV4_LEN, PROTOCOL_ICMP, PROTOCOL_UDP},
+        ipv4::{PROTOCOL_ICMP, PROTOCOL_UDP},
         ipv6::PROTOCOL_ICMPV6,
         parse::{self, IpPacket, Link, Transport},
         udp::UdpHeader,
@@ -33,8 +30,6 @@ pub enum Other {
     Drop(DropReason),
     /// For the gateway itself: see [`local`].
     Local,
-    /// Its headers are not where the reader of usual frames wants them.
-    Unusual,
 }
 
 impl From<DropReason> for Other {
@@ -46,29 +41,9 @@ impl From<DropReason> for Other {
     }
 }
 
-/// The first byte of an IPv4 header without options: version 4, five words of header.
-const NO_OPTIONS: u8 = 0x45;
-/// Where L4 begins behind `l3` in a usual frame.
-const USUAL_L4: usize = ETHERNET_LEN + IPV4_LEN;
-
-/// A usual frame that arrived at the tunnel port: IPv4 in IPv4. An ECN mark of the outer packet is
-/// carried inwards.
-#[inline(always)]
-pub fn from_tunnel(frame: &mut [u8], config: &DatapathConfig) -> Result<In2out, Other> {
-    const INNER: usize = USUAL_L4 + INNER_L3;
-    usual_link(frame, config, Side::Tunnel)?;
-    let outer = usual_ipv4(frame, ETHERNET_LEN)?;
-    let Decapsulated { vni, ethertype, end } = outer_udp(frame, config, &outer, USUAL_L4)?;
-    if ethertype != ETHERTYPE_IPV4 {
-        return Err(Other::Unusual);
-    }
-    let inner = usual_ipv4(&frame[..end], INNER)?;
-    inner_packet(frame, inner, INNER + IPV4_LEN, (vni, outer.source.into(), outer.dscp_ecn))
-}
-
-/// Any frame that arrived at the tunnel port.
+/// A frame that arrived at the tunnel port.
 #[inline(never)]
-pub fn any_from_tunnel(
+pub fn from_tunnel(
     frame: &mut [u8],
     config: &DatapathConfig,
     policies: &PolicyTable,
@@ -101,21 +76,9 @@ pub fn any_from_tunnel(
     }
 }
 
-/// A usual frame that arrived at the external port.
-#[inline(always)]
-pub fn from_external(
-    frame: &[u8],
-    config: &DatapathConfig,
-    policies: &PolicyTable,
-) -> Result<Out2in, Other> {
-    usual_link(frame, config, Side::External)?;
-    let packet = usual_ipv4(frame, ETHERNET_LEN)?;
-    external_packet(frame, config, policies, &packet, USUAL_L4)
-}
-
-/// Any frame that arrived at the external port.
+/// A frame that arrived at the external port.
 #[inline(never)]
-pub fn any_from_external(
+pub fn from_external(
     frame: &[u8],
     config: &DatapathConfig,
     policies: &PolicyTable,
@@ -195,27 +158,6 @@ fn is_neighbor_discovery<A: Address>(packet: &IpPacket<A>, transport: &Transport
     A::ICMP == PROTOCOL_ICMPV6
         && packet.protocol == PROTOCOL_ICMPV6
         && icmpv6::is_neighbor_discovery(transport.icmp_type)
-}
-
-/// The IPv4 header at `l3`, when it has no options.
-#[inline(always)]
-fn usual_ipv4(frame: &[u8], l3: usize) -> Result<IpPacket<Ipv4Addr>, Other> {
-    if frame.get(l3).is_some_and(|first| *first != NO_OPTIONS) {
-        return Err(Other::Unusual);
-    }
-    Ok(parse::ipv4(frame, l3)?)
-}
-
-/// Ok for an untagged IPv4 frame to this port.
-#[inline(always)]
-fn usual_link(frame: &[u8], config: &DatapathConfig, side: Side) -> Result<(), Other> {
-    let port = config.port(side);
-    let link = parse::link(frame)?;
-    let is_usual = link.ethertype == ETHERTYPE_IPV4
-        && link.l3() == ETHERNET_LEN
-        && link.vlan == port.vlan
-        && link.destination == port.mac;
-    if is_usual { Ok(()) } else { Err(Other::Unusual) }
 }
 
 /// The link header of an IP packet for this port.

@@ -1,6 +1,6 @@
 //! What the loop knows of its two ports. Fixed from start to end of the process.
 
-use super::tunnel::TunnelHeaders;
+use super::{tunnel::TunnelHeaders, usual::UsualFrames};
 use crate::{
     nat::{AddressSet, policy_table::Sets},
     verdict::Side,
@@ -40,6 +40,7 @@ pub struct DatapathConfig {
     routes: [Both<Routes>; 2],
     vtep: Both<Maybe>,
     tunnel_headers: TunnelHeaders,
+    usual_frames: UsualFrames,
 }
 
 /// An address of each family, or none.
@@ -164,6 +165,7 @@ impl DatapathConfig {
             routes: [&tunnel, &external]
                 .map(|port| Both { v4: Route::of(port), v6: Route::of(port) }),
             tunnel_headers: TunnelHeaders::new(vtep.v4, vtep.v6, vxlan_port),
+            usual_frames: UsualFrames::new(&tunnel, &external, vtep.v4, vxlan_port),
             vtep,
             tunnel,
             external,
@@ -192,6 +194,11 @@ impl DatapathConfig {
     #[inline(always)]
     pub fn tunnel_headers(&self) -> &TunnelHeaders {
         &self.tunnel_headers
+    }
+
+    #[inline(always)]
+    pub fn usual_frames(&self) -> &UsualFrames {
+        &self.usual_frames
     }
 
     /// The gateway's tunnel address of one family: outer source of what it sends.

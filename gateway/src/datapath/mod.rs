@@ -28,6 +28,7 @@ pub mod request;
 mod stages;
 pub mod steering;
 pub mod tunnel;
+pub mod usual;
 pub mod worker;
 
 pub use config::{DatapathConfig, PortConfig};

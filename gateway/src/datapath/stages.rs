@@ -118,8 +118,8 @@ impl<B: PacketBuf> Stages<'_, B> {
 
     fn tunnel_burst<I: PacketIo<Buf = B>>(&mut self, turn: &mut Turn<'_, I>, burst: Burst<B>) {
         let (config, policies) = (self.config, turn.policies);
-        let usual = |p: &mut B| classify::from_tunnel(p.data_mut(), config);
-        let any = |p: &mut B| classify::any_from_tunnel(p.data_mut(), config, policies);
+        let usual = |p: &B| config.usual_frames().from_tunnel(p.data());
+        let any = |p: &mut B| classify::from_tunnel(p.data_mut(), config, policies);
         let mut flows = (Flows::new(), Flows::new());
         self.classify(turn, Side::Tunnel, burst, usual, any, &mut flows);
         self.in2out_all::<Ipv4Addr, I>(turn, &mut flows.0);
@@ -128,8 +128,8 @@ impl<B: PacketBuf> Stages<'_, B> {
 
     fn external_burst<I: PacketIo<Buf = B>>(&mut self, turn: &mut Turn<'_, I>, burst: Burst<B>) {
         let (config, policies) = (self.config, turn.policies);
-        let usual = |p: &mut B| classify::from_external(p.data(), config, policies);
-        let any = |p: &mut B| classify::any_from_external(p.data(), config, policies);
+        let usual = |p: &B| config.usual_frames().from_external(p.data(), policies);
+        let any = |p: &mut B| classify::from_external(p.data(), config, policies);
         let mut flows = (Flows::new(), Flows::new());
         self.classify(turn, Side::External, burst, usual, any, &mut flows);
         self.out2in_all::<Ipv4Addr, I>(turn, &mut flows.0);
@@ -144,7 +144,7 @@ impl<B: PacketBuf> Stages<'_, B> {
         turn: &mut Turn<'_, I>,
         side: Side,
         burst: Burst<B>,
-        usual: impl Fn(&mut B) -> Result<P::Of<Ipv4Addr>, Other>,
+        usual: impl Fn(&B) -> Option<P::Of<Ipv4Addr>>,
         any: impl Fn(&mut B) -> Result<Any<P>, Other>,
         flows: &mut FlowsOf<B, P>,
     ) where
@@ -162,13 +162,13 @@ impl<B: PacketBuf> Stages<'_, B> {
                 self.output.drop(side, DropReason::MultiSegment);
                 continue;
             }
-            match usual(&mut packet) {
-                Ok(input) => self.own_or_hand_over(&mut flows.0, packet, input),
-                Err(Other::Unusual) => match any(&mut packet) {
-                    Ok(Any::V4(input)) => self.own_or_hand_over(&mut flows.0, packet, input),
-                    Ok(Any::V6(input)) => self.own_or_hand_over(&mut flows.1, packet, input),
-                    Err(other) => self.other(turn, side, packet, other),
-                },
+            if let Some(input) = usual(&packet) {
+                self.own_or_hand_over(&mut flows.0, packet, input);
+                continue;
+            }
+            match any(&mut packet) {
+                Ok(Any::V4(input)) => self.own_or_hand_over(&mut flows.0, packet, input),
+                Ok(Any::V6(input)) => self.own_or_hand_over(&mut flows.1, packet, input),
                 Err(other) => self.other(turn, side, packet, other),
             }
         }
@@ -233,7 +233,7 @@ impl<B: PacketBuf> Stages<'_, B> {
     ) {
         let done = match other {
             Other::Drop(reason) => Err(reason),
-            Other::Local | Other::Unusual => match classify::local(packet.data()) {
+            Other::Local => match classify::local(packet.data()) {
                 Ok(Local::Arp { l3 }) => arp::receive(self.output, turn, side, packet, l3),
                 Ok(Local::Icmp { packet: ip, icmp_type }) => {
                     icmp::receive(self.output, turn, side, packet, ip, icmp_type)

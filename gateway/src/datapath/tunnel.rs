@@ -25,7 +25,8 @@ const OUTER_TTL: u8 = 64;
 /// RFC 7348 section 5 recommends the dynamic range 49152–65535 for the source.
 const FIRST_SOURCE: u16 = 49_152;
 
-const ECN: u8 = 0b11;
+/// Of DSCP and ECN, those of ECN.
+pub(super) const ECN: u8 = 0b11;
 const NOT_ECT: u8 = 0b00;
 const ECT_1: u8 = 0b01;
 const ECT_0: u8 = 0b10;

@@ -11,6 +11,9 @@ pub const PROTOCOL_TCP: u8 = 6;
 pub const PROTOCOL_UDP: u8 = 17;
 
 pub const FLAG_DONT_FRAGMENT: u16 = 0x4000;
+/// The first octet of a header without options: version 4, five words.
+pub const NO_OPTIONS: u8 = 0x45;
+
 const FLAG_MORE_FRAGMENTS: u16 = 0x2000;
 const FRAGMENT_OFFSET: u16 = 0x1fff;
 
@@ -68,7 +71,7 @@ impl Ipv4Header {
         payload_len: u16,
     ) -> Self {
         let mut header = Ipv4Header {
-            version_ihl: 0x45,
+            version_ihl: NO_OPTIONS,
             dscp_ecn,
             total_length: NetU16::new(payload_len + IPV4_LEN as u16),
             identification: NetU16::ZERO,

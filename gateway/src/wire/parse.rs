@@ -15,7 +15,7 @@ use super::{
     checksum,
     ethernet::{ETHERNET_LEN, ETHERTYPE_VLAN, EthernetHeader},
     icmp::{ICMP_LEN, IcmpHeader},
-    ipv4::{FLAG_DONT_FRAGMENT, IPV4_LEN, Ipv4Header, PROTOCOL_TCP, PROTOCOL_UDP},
+    ipv4::{FLAG_DONT_FRAGMENT, IPV4_LEN, Ipv4Header, NO_OPTIONS, PROTOCOL_TCP, PROTOCOL_UDP},
     ipv6::{
         DESTINATION_OPTIONS, EXTENSION_LEN, ExtensionHeader, FRAGMENT, HOP_BY_HOP, IPV6_LEN,
         Ipv6Header, ROUTING,
@@ -229,6 +229,30 @@ pub fn ipv4(frame: &[u8], l3: usize) -> Result<IpPacket<Ipv4Addr>, DropReason> {
         ttl: header.ttl,
         dscp_ecn: header.dscp_ecn,
         is_fragment: header.is_fragment(),
+        dont_fragment: header.flags_fragment.get() & FLAG_DONT_FRAGMENT != 0,
+    })
+}
+
+/// As [`ipv4`], of a packet without options that is no fragment and ends at `room` at the latest; `None` for any
+/// other. `header` is the one at `l3`.
+#[inline(always)]
+pub fn usual_ipv4(header: &Ipv4Header, l3: usize, room: usize) -> Option<IpPacket<Ipv4Addr>> {
+    let end = l3 + usize::from(header.total_length.get());
+    let is_usual = header.version_ihl == NO_OPTIONS
+        && !header.is_fragment()
+        && end >= l3 + IPV4_LEN
+        && end <= room
+        && checksum::is_valid_header(zerocopy::transmute_ref!(header));
+    is_usual.then(|| IpPacket {
+        l3: l3 as u16,
+        l4: (l3 + IPV4_LEN) as u16,
+        end: end as u16,
+        source: header.source(),
+        destination: header.destination(),
+        protocol: header.protocol,
+        ttl: header.ttl,
+        dscp_ecn: header.dscp_ecn,
+        is_fragment: false,
         dont_fragment: header.flags_fragment.get() & FLAG_DONT_FRAGMENT != 0,
     })
 }
