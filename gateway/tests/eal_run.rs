@@ -260,15 +260,15 @@ fn cycles_are_counted_by_stage_where_it_is_asked_for() {
     };
     wait_until("bursts came", || cycles().is_some_and(|cycles| cycles.turns > 10_000));
     let cycles = cycles().unwrap();
-    // They are read while the worker writes them, one after the other.
-    let share = cycles.stages.values().sum::<u64>() as f64 / cycles.busy as f64;
-    assert!((0.99..1.01).contains(&share), "{cycles:?}");
     let names: Vec<&str> = cycles.stages.keys().map(String::as_str).collect();
     let mut stages = Stage::ALL.map(Stage::label);
     stages.sort_unstable();
     assert_eq!(names, stages);
     let spent = |stage: Stage| cycles.stages[stage.label()];
-    assert!(spent(Stage::Classify) > spent(Stage::Locate), "nothing is looked up: {cycles:?}");
+    for stage in [Stage::Receive, Stage::Classify, Stage::Transmit, Stage::Upkeep] {
+        assert!(spent(stage) > 0, "{cycles:?}");
+    }
+    assert_eq!((spent(Stage::Locate), spent(Stage::Translate)), (0, 0), "no flow: {cycles:?}");
     let turns: u64 = cycles.turn_histogram.iter().map(|(_, turns)| turns).sum();
     assert!(turns >= cycles.turns && cycles.packets >= 32 * cycles.turns, "{cycles:?}");
     assert!(cycles.turn_histogram.is_sorted_by(|a, b| a.0 < b.0), "{cycles:?}");
