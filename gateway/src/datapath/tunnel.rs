@@ -5,7 +5,7 @@ use crate::{
     verdict::DropReason,
     wire::{
         Address, Header, MacAddress,
-        checksum::{self, Checksum, Delta},
+        checksum::{self, Checksum, Sum},
         ethernet::{ETHERNET_LEN, ETHERTYPE_IPV4, ETHERTYPE_IPV6, EthernetHeader},
         ipv4::{IPV4_LEN, Ipv4Header, PROTOCOL_UDP},
         ipv6::{IPV6_LEN, Ipv6Header},
@@ -130,7 +130,7 @@ impl Tunnel {
 pub struct TunnelHeaders {
     v4: [u8; VXLAN_OVERHEAD],
     /// Of the IPv4 header as it stands in `v4`.
-    checksum: Checksum,
+    sum: Sum,
     v6: [u8; VXLAN_OVERHEAD_V6],
 }
 
@@ -156,7 +156,7 @@ impl TunnelHeaders {
         let mut ip = Ipv4Header::atomic(source, 0.into(), PROTOCOL_UDP, 0, OUTER_TTL, 0);
         ip.total_length = NetU16::ZERO;
         ip.checksum = Checksum::ZERO;
-        let checksum = checksum::of(ip.as_bytes());
+        let sum = Sum::of(ip.as_bytes());
         let ends = (v6.unwrap_or(Ipv6Addr::UNSPECIFIED), Ipv6Addr::UNSPECIFIED);
         let ipv6 = Ipv6Header::new(ends, PROTOCOL_UDP, 0, OUTER_TTL, 0, 0);
         let udp = UdpHeader {
@@ -180,7 +180,7 @@ impl TunnelHeaders {
         v4[IPV4_LEN..].copy_from_slice(&rest);
         v6[..IPV6_LEN].copy_from_slice(ipv6.as_bytes());
         v6[IPV6_LEN..].copy_from_slice(&rest);
-        TunnelHeaders { v4, checksum, v6 }
+        TunnelHeaders { v4, sum, v6 }
     }
 }
 
@@ -220,12 +220,9 @@ fn over_ipv4<A: Address>(
     *tunnel = headers.v4;
 
     let (total_len, node) = ((udp_len + IPV4_LEN as u16).to_be_bytes(), node.octets());
-    let changes = Delta::replace_u16([0, 0], [0, dscp_ecn])
-        .and(Delta::replace_u16([0, 0], total_len))
-        .and(Delta::replace_u32([0; 4], node));
     tunnel[1] = dscp_ecn;
     tunnel[TOTAL_LENGTH..TOTAL_LENGTH + 2].copy_from_slice(&total_len);
-    let checksum = headers.checksum.apply(changes);
+    let checksum = headers.sum.complete(node, [[0, dscp_ecn], total_len]);
     tunnel[IP_CHECKSUM..IP_CHECKSUM + 2].copy_from_slice(checksum.as_bytes());
     tunnel[DESTINATION..DESTINATION + 4].copy_from_slice(&node);
     complete::<A>(&mut tunnel[IPV4_LEN..], udp_len, policy, spread);

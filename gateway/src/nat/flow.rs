@@ -89,6 +89,16 @@ impl<A: Address> FlowKey<A> {
         Self::of(external.0, remote.0, protocol, 0)
     }
 
+    /// Of an in2out key: the out2in key of its session, whose external endpoint is this one.
+    #[inline(always)]
+    pub fn answered_at(&self, external: ExternalEndpoint<A>) -> Self {
+        const REMOTE_L4_PORT_AND_PROTOCOL: u64 = 0xffff << 32 | 0xff;
+        let (_, remote, l4) = A::unpack(&self.0);
+        let l4_port = u64::from(external.0.l4_port) << 48;
+        let l4 = l4_port | l4 & REMOTE_L4_PORT_AND_PROTOCOL;
+        FlowKey(A::pack(external.0.address, remote, l4))
+    }
+
     /// The L4 word: our l4_port, the remote one, tenant, protocol, 16 bits each.
     #[inline(always)]
     fn of(ours: Endpoint<A>, remote: Endpoint<A>, protocol: Protocol, tenant: u16) -> Self {
@@ -198,5 +208,44 @@ fn scatter(mut x: u64) -> u64 {
 impl fmt::Debug for TableHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("TableHash(secret)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::net::Ipv6Addr;
+
+    fn answers_are_known_by_the_external_endpoint<A: Address>(
+        (pod, egress_ip, remote): (A, A, A),
+        l4_ports: [u16; 3],
+        tenant: u16,
+    ) {
+        let external = ExternalEndpoint(Endpoint::new(egress_ip, l4_ports[1]));
+        let remote = RemoteEndpoint(Endpoint::new(remote, l4_ports[2]));
+        for protocol in Protocol::ALL {
+            let internal = InternalEndpoint(Endpoint::new(pod, l4_ports[0]));
+            let in2out = FlowKey::in2out(tenant, protocol, internal, remote);
+            let out2in = FlowKey::out2in(protocol, external, remote);
+            assert_eq!(in2out.answered_at(external), out2in);
+            assert_eq!((out2in.ours(), out2in.remote()), (external.0, remote));
+            assert_eq!((out2in.protocol(), out2in.tenant()), (protocol, 0));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn an_answers_key_is_the_questions_with_the_external_endpoint(
+            v4: [Ipv4Addr; 3],
+            v6: [Ipv6Addr; 3],
+            l4_ports: [u16; 3],
+            tenant: u16,
+        ) {
+            let v4 = (v4[0], v4[1], v4[2]);
+            answers_are_known_by_the_external_endpoint(v4, l4_ports, tenant);
+            let v6 = (v6[0], v6[1], v6[2]);
+            answers_are_known_by_the_external_endpoint(v6, l4_ports, tenant);
+        }
     }
 }

@@ -116,11 +116,14 @@ impl<A: Address> Translation<A> {
         let session = self.table.session_mut(id);
         session.last_heard = now.seconds();
         session.traffic.count(Direction::In2out, input.layout.packet_len());
-        rewrite::source(frame, &input.layout, input.key.protocol(), session);
-        if input.key.protocol() == Protocol::Tcp {
+        rewrite::source(frame, &input.layout, session);
+        if input.layout.protocol == Protocol::Tcp {
             let Layout { tcp_flags, has_payload, .. } = input.layout;
-            let state = tcp_state::next(session.state(), Direction::In2out, tcp_flags, has_payload);
-            self.set_state(id, state);
+            let before = session.state();
+            let after = tcp_state::next(before, Direction::In2out, tcp_flags, has_payload);
+            if after != before {
+                self.set_state(id, after);
+            }
             rewrite::clamp_syn(frame, &input.layout, self.mss_limit);
         }
         Ok(())
@@ -247,12 +250,9 @@ impl<A: Address> Translation<A> {
 
     /// Notes the session's state; the timer is set again where the new state allows less time than
     /// the old, for a timer that fires too late would keep the session too long.
-    #[inline]
+    #[inline(never)]
     pub(super) fn set_state(&mut self, id: SessionId, state: SessionState) {
         let session = self.table.session_mut(id);
-        if session.state() == state {
-            return;
-        }
         let shorter = self.timeouts.of(state) < self.timeouts.of(session.state());
         session.set_state(state);
         let deadline = session.last_heard + self.timeouts.of(state);
@@ -278,7 +278,7 @@ pub(super) fn out2in<A: Address>(
     l4_port: u16,
 ) -> (ExternalEndpoint<A>, FlowKey<A>) {
     let external = ExternalEndpoint(Endpoint::new(egress_ip, l4_port));
-    (external, FlowKey::out2in(input.key.protocol(), external, input.key.remote()))
+    (external, input.key.answered_at(external))
 }
 
 /// Which of up to [`BATCH`] l4_ports of the egress IP are taken for the packet's remote endpoint: the lowest

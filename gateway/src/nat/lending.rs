@@ -46,8 +46,7 @@ pub struct Offer<A: Address> {
 impl<A: Address> Offer<A> {
     /// Nobody takes it.
     pub fn declined(&self) -> Returned<A> {
-        let key = &self.input.key;
-        Returned(FlowKey::out2in(key.protocol(), self.external, key.remote()))
+        Returned(self.input.key.answered_at(self.external))
     }
 }
 

@@ -114,18 +114,21 @@ impl<A: Address> Translation<A> {
         let session = self.table.session_mut(id);
         session.last_heard = now.seconds();
         session.traffic.count(Direction::Out2in, input.layout.packet_len());
-        rewrite::destination(frame, &input.layout, input.key.protocol(), session);
-        let state = match input.key.protocol() {
+        rewrite::destination(frame, &input.layout, session);
+        let before = session.state();
+        let after = match input.layout.protocol {
             Protocol::Tcp => {
                 rewrite::clamp_syn(frame, &input.layout, self.mss_limit);
                 let Layout { tcp_flags, has_payload, .. } = input.layout;
-                tcp_state::next(session.state(), Direction::Out2in, tcp_flags, has_payload)
+                tcp_state::next(before, Direction::Out2in, tcp_flags, has_payload)
             }
-            Protocol::Udp => Self::answered(session.state(), input.key.remote().0.l4_port),
-            Protocol::Icmp => session.state(),
+            Protocol::Udp => Self::answered(before, input.key.remote().0.l4_port),
+            Protocol::Icmp => before,
         };
         let to_node = ToNode { vtep: session.vtep, policy: session.policy() };
-        self.set_state(id, state);
+        if after != before {
+            self.set_state(id, after);
+        }
         Ok(to_node)
     }
 }

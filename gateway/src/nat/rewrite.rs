@@ -23,12 +23,7 @@ struct Change<A> {
 
 /// Internal → external: the source. One hop less to live.
 #[inline(always)]
-pub(super) fn source<A: Address>(
-    frame: &mut [u8],
-    layout: &Layout,
-    protocol: Protocol,
-    to: &Session<A>,
-) {
+pub(super) fn source<A: Address>(frame: &mut [u8], layout: &Layout, to: &Session<A>) {
     let change = Change {
         end: End::Source,
         address: to.external_address,
@@ -36,17 +31,12 @@ pub(super) fn source<A: Address>(
         l3: to.l3_delta,
         l4: to.l4_delta,
     };
-    write(frame, layout, protocol, &change);
+    write(frame, layout, &change);
 }
 
 /// External → internal: the destination. One hop less to live.
 #[inline(always)]
-pub(super) fn destination<A: Address>(
-    frame: &mut [u8],
-    layout: &Layout,
-    protocol: Protocol,
-    to: &Session<A>,
-) {
+pub(super) fn destination<A: Address>(frame: &mut [u8], layout: &Layout, to: &Session<A>) {
     let change = Change {
         end: End::Destination,
         address: to.internal().0.address,
@@ -54,7 +44,7 @@ pub(super) fn destination<A: Address>(
         l3: to.l3_delta.reversed(),
         l4: to.l4_delta.reversed(),
     };
-    write(frame, layout, protocol, &change);
+    write(frame, layout, &change);
 }
 
 /// Lowers the MSS of a SYN to what fits the tunnel; other packets stay as they are.
@@ -66,10 +56,10 @@ pub(super) fn clamp_syn(frame: &mut [u8], layout: &Layout, limit: u16) {
 }
 
 #[inline(always)]
-fn write<A: Address>(frame: &mut [u8], layout: &Layout, protocol: Protocol, change: &Change<A>) {
+fn write<A: Address>(frame: &mut [u8], layout: &Layout, change: &Change<A>) {
     // The caller has seen to it that the TTL is at least 2.
     A::translate(frame, layout.l3(), change.end, change.address, change.l3);
-    match protocol {
+    match layout.protocol {
         Protocol::Tcp => {
             let Some(tcp) = TcpHeader::at_mut(frame, layout.l4()) else { return };
             match change.end {

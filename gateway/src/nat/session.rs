@@ -254,7 +254,7 @@ impl<A: Address> Session<A> {
 
     #[inline(always)]
     pub(super) fn out2in_key(&self) -> FlowKey<A> {
-        FlowKey::out2in(self.key.protocol(), self.external(), self.remote())
+        self.key.answered_at(self.external())
     }
 }
 

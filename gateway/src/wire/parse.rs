@@ -107,7 +107,6 @@ pub enum Protocol {
 }
 
 /// What the gateway needs of an L4 header. Values in host order.
-///
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Transport {
@@ -137,6 +136,7 @@ impl Transport {
 #[repr(C)]
 pub struct Layout {
     pub ttl: u8,
+    pub protocol: Protocol,
     /// TCP only, else 0.
     pub tcp_flags: u8,
     /// TCP only, else false.
@@ -150,8 +150,8 @@ impl Layout {
     #[inline(always)]
     pub fn new<A: Address>(packet: &IpPacket<A>, transport: &Transport) -> Self {
         let IpPacket { ttl, l3, l4, end, .. } = *packet;
-        let Transport { tcp_flags, has_payload, .. } = *transport;
-        Layout { ttl, tcp_flags, has_payload, l3, l4, end }
+        let Transport { protocol, tcp_flags, has_payload, .. } = *transport;
+        Layout { ttl, protocol, tcp_flags, has_payload, l3, l4, end }
     }
 
     /// Where the IP header begins in the frame.
