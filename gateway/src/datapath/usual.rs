@@ -180,3 +180,6 @@ impl UsualFrames {
 }
 
 const _: () = assert!(PLAIN_L4 == ETHERNET_LEN + IPV4_LEN && VXLAN == UDP + UDP_LEN);
+
+#[cfg(test)]
+mod tests;
