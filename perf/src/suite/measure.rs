@@ -41,6 +41,8 @@ pub struct Repeat {
     pub session_bytes: Option<u64>,
     pub turn_p999_us: Option<f64>,
     pub is_disturbed: bool,
+    /// Of the two CPUs, in cycles, before or after it, whichever is more.
+    pub distance: Option<f64>,
     /// Frames that came back otherwise than foretold.
     pub wrong: u64,
 }
@@ -91,6 +93,7 @@ impl Repeat {
             turn_p999_us: counted.and_then(turn_p999).map(us),
             is_disturbed: measured.longest_gap_us > GENERATOR_OFF
                 || counted.is_some_and(|counted| us(longest_turn(counted)) > SYSTEM_OFF),
+            distance: None,
             wrong: measured.wrong,
         }
     }
@@ -191,6 +194,8 @@ pub fn run(
         repeats: repeats.len(),
         spread: about(measurement.scenario, repeats, cycles)?,
         disturbed: repeats.iter().filter(|repeat| repeat.is_disturbed).count(),
+        // Of the whole run.
+        apart: 0,
         remarks,
     })
 }
