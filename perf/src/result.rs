@@ -93,7 +93,8 @@ pub struct Run {
     pub repeats: usize,
     /// Smallest and largest of the repeats, of what the scenario is about.
     pub spread: Spread,
-    /// Repeats in which generator or system were off their CPU for long enough to show.
+    /// Repeats in which generator and system were off their CPUs for over 1 % of the time: gaps of over 100 µs
+    /// in the generator, and turns of over 250 µs where the system counts them.
     pub disturbed: usize,
     /// Repeats during which the two CPUs were farther from each other than 1.5 times `cpu_distance_cycles`.
     #[serde(default)]

@@ -29,7 +29,8 @@ pub(super) fn text(results: &Results) -> String {
     }
     if disturbed > 0 {
         text += &format!(
-            "{disturbed} of {repeats} repeats were disturbed: something else ran on the CPU\n"
+            "{disturbed} of {repeats} repeats were disturbed: something else ran on their CPUs for over 1 % of \
+             the time\n"
         );
     }
     text

@@ -79,7 +79,7 @@ pub fn html(results: &Results, earlier: Option<&Results>) -> String {
          <p><b>Measured on virtual devices, not on a NIC.</b> Mpps per GHz are implied: 1000 / cycles per \
          packet. Cycles are those of the time stamp counter. Each figure is the median of its repeats, with the \
          smallest and the largest; systems took turns within one run. {} of {} repeats were disturbed: something else \
-         ran on the CPU for over 100 µs.{apart}</p>\
+         ran on their CPUs for over 1 % of the time.{apart}</p>\
          <p class=\"soft\">{}</p><p class=\"soft\"><code>{}</code></p>{}</body></html>\n",
         sum(|run| run.disturbed),
         sum(|run| run.repeats),
@@ -355,7 +355,7 @@ fn all(runs: &[Run], earlier: Option<&Results>) -> String {
         }
         rows.push(row);
     }
-    let note = "<p>Repeats are disturbed where generator or system were off their CPU for long enough to show, \
+    let note = "<p>Repeats are disturbed where generator or system were off their CPUs for over 1 % of the time, \
                 and apart where the two CPUs were farther from each other than at best.</p>";
     section("All figures", &(note.to_owned() + &table(&rows)))
 }
