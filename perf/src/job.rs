@@ -159,6 +159,9 @@ pub struct Measured {
     /// Bursts that waited over 10 µs because the generator itself was off its CPU, and the longest, in µs.
     pub preempted: u64,
     pub longest_gap_us: f64,
+    /// All gaps of over 100 µs together.
+    #[serde(default)]
+    pub off_us: f64,
     /// Where [`Load::latency`] asked for it.
     pub latency: Option<Latency>,
     /// Of [`Step::Search`].

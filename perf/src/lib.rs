@@ -13,7 +13,8 @@
 //! - [`generator`]: makes packets, counts what comes back; the only part in which DPDK runs
 //! - [`system`]: what is measured, and how it is started, sampled, paused
 //! - [`suite`]: which measurements there are, in which order, and what is made of them
-//! - [`child`]: a generator from the suite's side; [`progress`]: how far a run is; [`machine`]: where
+//! - [`child`]: a generator from the suite's side; [`progress`]: how far a run is; [`machine`]: where;
+//!   [`distance`]: of its two CPUs
 //! - [`result`]: the file that comes of it; [`report`]: the same for the eye; [`compare`]: two of them
 //!
 //! [`cli`] is the command line.
@@ -24,6 +25,7 @@
 pub mod child;
 pub mod cli;
 pub mod compare;
+pub mod distance;
 pub mod generator;
 pub mod job;
 pub mod machine;

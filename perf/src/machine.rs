@@ -27,6 +27,7 @@ pub fn this(command: Vec<String>, tsc_hz: u64) -> Machine {
         cpu: cpu(&cpuinfo).unwrap_or("unknown").to_owned(),
         cpus: cpuinfo.lines().filter(|line| line.starts_with("processor")).count(),
         tsc_hz,
+        cpu_distance_cycles: None,
         memory_gib: memory_gib(&read("/proc/meminfo")),
         kernel: format!("Linux {}", release.trim()),
         hypervisor: hypervisor(&cpuinfo, &read("/sys/class/dmi/id/sys_vendor")),

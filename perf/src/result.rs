@@ -23,6 +23,10 @@ pub struct Machine {
     pub cpus: usize,
     /// Of the time stamp counter, in which all cycles are.
     pub tsc_hz: u64,
+    /// Near: cycles that a cache line takes from one of the two CPUs to the other, at best; none where that could not
+    /// be measured.
+    #[serde(default)]
+    pub cpu_distance_cycles: Option<u64>,
     /// All memory, in GiB.
     pub memory_gib: u64,
     /// Its name and release.
@@ -89,8 +93,12 @@ pub struct Run {
     pub repeats: usize,
     /// Smallest and largest of the repeats, of what the scenario is about.
     pub spread: Spread,
-    /// Repeats in which generator or system were off their CPU for long enough to show.
+    /// Repeats in which generator and system were off their CPUs for over 1 % of the time: gaps of over 100 µs
+    /// in the generator, and turns of over 250 µs where the system counts them.
     pub disturbed: usize,
+    /// Repeats during which the two CPUs were farther from each other than 1.5 times `cpu_distance_cycles`.
+    #[serde(default)]
+    pub apart: usize,
     /// What else a reader should know.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub remarks: Vec<String>,

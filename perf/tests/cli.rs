@@ -133,7 +133,13 @@ fn results_are_shown_as_tables() {
     }
     let widest = text.lines().map(|line| line.chars().count()).max();
     assert!(widest <= Some(100), "{text}");
-    assert!(ok(&["report", NEW]).contains("1 of 18 repeats were disturbed"));
+    let text = ok(&["report", NEW]);
+    assert!(text.contains("1 of 18 repeats were disturbed"), "{text}");
+    assert!(
+        text.contains("104 cycles from CPU to CPU; over 1.5 times as many in 2 of 18"),
+        "{text}"
+    );
+    assert!(text.contains(", 2 of 3 apart"), "{text}");
 }
 
 #[test]

@@ -13,7 +13,10 @@ use perf::{
     result::{Results, Run},
     suite::{self, Done, Settings, scenarios, scenarios::Kind},
 };
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::{
+    collections::VecDeque,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 /// Measures what `only` selects of the short set.
 fn measure(fakes: &mut Fakes, settings: &Settings, only: &[&str]) -> (Done, Vec<Results>) {
@@ -68,6 +71,92 @@ fn systems_take_turns_and_all_but_one_are_paused() {
         "router ends",
     ];
     assert_eq!(log, expected);
+}
+
+/// One look before all repeats, then these.
+fn distances(looks: &[f64]) -> VecDeque<Option<f64>> {
+    let first = [Some(looks[0]), None];
+    first.into_iter().chain(looks[1..].iter().copied().map(Some)).collect()
+}
+
+const US_ALONE: &str = "gateway, memif, throughput, 1 flows, in2out";
+
+#[test]
+fn repeats_wait_for_the_cpus_and_are_repeated_where_these_went_apart() {
+    let near = distances(&[100.0, 460.0, 460.0, 120.0, 120.0, 110.0, 460.0, 110.0, 110.0]);
+    let mut fakes = Fakes { distances: near, ..Fakes::default() };
+    let (done, _) = measure(&mut fakes, &settings(), &[US_ALONE]);
+    let gateway = run(&done, "gateway", "throughput");
+    assert_eq!((gateway.repeats, gateway.apart), (3, 0));
+    assert_eq!(done.results.machine.cpu_distance_cycles, Some(100));
+    let log = fakes.log.lock().unwrap().clone();
+    let expected = [
+        "CPUs are at 100",
+        "gateway starts",
+        "gateway is ready",
+        "gateway pauses",
+        "CPUs are at 460",
+        "CPUs are at 460",
+        "CPUs are at 120",
+        "gateway resumes",
+        "gateway pauses",
+        "CPUs are at 120",
+        "CPUs are at 110",
+        "gateway resumes",
+        "gateway pauses",
+        "CPUs are at 460",
+        "CPUs are at 110",
+        "gateway resumes",
+        "gateway pauses",
+        "CPUs are at 110",
+        // Where it is not known, the repeat is as good as any.
+        "gateway resumes",
+        "gateway pauses",
+        "gateway ends",
+    ];
+    assert_eq!(log, expected);
+}
+
+#[test]
+fn what_a_gateway_did_wrong_in_a_repeat_that_was_replaced_is_told() {
+    let looks = distances(&[100.0, 100.0, 460.0]);
+    let mut fakes = Fakes { distances: looks, wrong: 7, ..Fakes::default() };
+    let (done, _) = measure(&mut fakes, &settings(), &[US_ALONE]);
+    let reason = &done.failures().next().unwrap().reason;
+    assert_eq!(reason, "28 frames came back otherwise than foretold");
+}
+
+#[test]
+fn cpus_that_stay_apart_are_counted_and_waited_for_within_bounds() {
+    let looks: Vec<f64> = [100.0].into_iter().chain([460.0; 1000]).collect();
+    let mut fakes = Fakes { distances: distances(&looks), ..Fakes::default() };
+    let only = [US_ALONE, "router, memif, throughput, 1 flows, in2out"];
+    let (done, _) = measure(&mut fakes, &settings(), &only);
+    for system in ["gateway", "router"] {
+        let run = run(&done, system, "throughput");
+        assert_eq!((run.repeats, run.apart), (3, 3), "{system}");
+    }
+    // Of half a second five waits; two looks at each of six repeats, and at what is repeated of them.
+    let looked = looks.len() - fakes.distances.len();
+    assert!((12..=1 + 5 + 2 * 6 * 3).contains(&looked), "{looked}");
+}
+
+#[test]
+fn that_cpus_were_apart_is_known_once_they_have_been_near() {
+    let late = distances(&[460.0, 460.0, 460.0, 460.0, 460.0, 100.0, 100.0]);
+    let mut fakes = Fakes { distances: late, ..Fakes::default() };
+    let (done, _) = measure(&mut fakes, &settings(), &[US_ALONE]);
+    assert_eq!(run(&done, "gateway", "throughput").apart, 2);
+    assert_eq!(done.results.machine.cpu_distance_cycles, Some(100));
+}
+
+#[test]
+fn what_is_of_one_cpu_alone_does_not_wait() {
+    let looks = distances(&[100.0, 460.0, 460.0]);
+    let mut fakes = Fakes { distances: looks, ..Fakes::default() };
+    let (done, _) = measure(&mut fakes, &settings(), &["tear-down", "capacity"]);
+    assert!(done.results.runs.iter().all(|run| run.apart == 0));
+    assert_eq!(fakes.distances.len(), 2);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use crate::{
     result::{Results, Run},
-    suite::group::word,
+    suite::{group::word, nearness::APART},
 };
 use admin::{number, table::Table};
 
@@ -18,11 +18,19 @@ pub(super) fn text(results: &Results) -> String {
             text += &format!("{title}\n{table}\n");
         }
     }
-    let disturbed: usize = results.runs.iter().map(|run| run.disturbed).sum();
-    if disturbed > 0 {
-        let repeats: usize = results.runs.iter().map(|run| run.repeats).sum();
+    let sum = |of: fn(&Run) -> usize| results.runs.iter().map(of).sum::<usize>();
+    let (repeats, disturbed) = (sum(|run| run.repeats), sum(|run| run.disturbed));
+    if let Some(cycles) = results.machine.cpu_distance_cycles {
         text += &format!(
-            "{disturbed} of {repeats} repeats were disturbed: something else ran on the CPU\n"
+            "A cache line takes {cycles} cycles from CPU to CPU; over {APART} times as many in {} of {repeats} \
+             repeats\n",
+            sum(|run| run.apart)
+        );
+    }
+    if disturbed > 0 {
+        text += &format!(
+            "{disturbed} of {repeats} repeats were disturbed: something else ran on their CPUs for over 1 % of \
+             the time\n"
         );
     }
     text
@@ -71,7 +79,7 @@ fn packets(runs: &[Run]) -> Option<Table> {
             percent(run.loss),
             versus("kernel"),
             versus("testpmd"),
-            run.scenario.clone(),
+            scenario(run),
         ]);
     }
     (!rows.is_empty()).then_some(table)
@@ -96,7 +104,7 @@ fn sessions(runs: &[Run]) -> Option<Table> {
     for run in &rows {
         table.row([
             run.system.clone(),
-            run.scenario.clone(),
+            scenario(run),
             run.io.clone(),
             number::short(u64::from(run.flows)),
             run.sessions_per_second.map_or("-".into(), |rate| number::short(rate as u64)),
@@ -130,7 +138,7 @@ fn latencies(runs: &[Run]) -> Option<Table> {
         let us = |us: f64| format!("{us:.1}");
         table.row([
             run.system.clone(),
-            run.scenario.clone(),
+            scenario(run),
             run.io.clone(),
             word(&run.direction),
             number::short(u64::from(run.flows)),
@@ -143,6 +151,14 @@ fn latencies(runs: &[Run]) -> Option<Table> {
         ]);
     }
     (!rows.is_empty()).then_some(table)
+}
+
+/// With how often its CPUs were apart.
+fn scenario(run: &Run) -> String {
+    match run.apart {
+        0 => run.scenario.clone(),
+        apart => format!("{}, {apart} of {} apart", run.scenario, run.repeats),
+    }
 }
 
 /// How many times as good as a baseline that was asked the same; `None` where there is none.

@@ -8,24 +8,29 @@ pub(super) struct Clock {
     pub(super) hz: u64,
     last: u64,
     late: u64,
-    /// Readings more than [`LATE`] after the one before, and the longest time between two.
+    long: u64,
+    /// Readings more than [`LATE_US`] after the one before, and the longest time between two.
     pub(super) preempted: u64,
     pub(super) longest: u64,
+    /// All times of more than [`LONG_US`] between two.
+    pub(super) off: u64,
     /// Where sending and receiving are work of the kernel, which may well take longer.
     ignores_io: bool,
 }
 
 const LATE_US: u64 = 10;
+/// No part of the loop takes so long, nor does an interrupt.
+const LONG_US: u64 = 100;
 
 impl Clock {
     pub(super) fn new(hz: u64, ignores_io: bool) -> Self {
-        let late = hz / 1_000_000 * LATE_US;
-        Clock { hz, last: cycles(), late, preempted: 0, longest: 0, ignores_io }
+        let [late, long] = [LATE_US, LONG_US].map(|us| hz / 1_000_000 * us);
+        Clock { hz, last: cycles(), late, long, preempted: 0, longest: 0, off: 0, ignores_io }
     }
 
     /// What follows is counted from 0.
     pub(super) fn begin(&mut self) -> u64 {
-        (self.preempted, self.longest) = (0, 0);
+        (self.preempted, self.longest, self.off) = (0, 0, 0);
         self.last = cycles();
         self.last
     }
@@ -57,6 +62,9 @@ impl Clock {
         if gap > self.late {
             self.preempted += 1;
             self.longest = self.longest.max(gap);
+            if gap > self.long {
+                self.off += gap;
+            }
         }
     }
 
@@ -82,11 +90,17 @@ mod tests {
         let mut clock = Clock::new(1_000_000_000, false);
         let start = clock.begin();
         clock.last = start;
-        for (after, preempted, longest) in
-            [(10_000, 0, 0), (20_001, 1, 10_001), (20_500, 1, 10_001), (60_500, 2, 40_000)]
-        {
+        for (after, preempted, longest, off) in [
+            (10_000, 0, 0, 0),
+            (20_001, 1, 10_001, 0),
+            (20_500, 1, 10_001, 0),
+            (60_500, 2, 40_000, 0),
+            (260_500, 3, 200_000, 200_000),
+            (360_501, 4, 200_000, 300_001),
+        ] {
             clock.see(start + after);
-            assert_eq!((clock.preempted, clock.longest), (preempted, longest), "{after}");
+            let seen = (clock.preempted, clock.longest, clock.off);
+            assert_eq!(seen, (preempted, longest, off), "{after}");
         }
         let mut clock = Clock::new(1_000_000, true);
         clock.begin();

@@ -203,7 +203,7 @@ impl Engine {
         let start = self.clock.begin();
         let until = start + self.clock.cycles_of(run.seconds);
         let end = self.turn_until(until, counted, &templates, &mut senders, &mut tally);
-        let (preempted, longest) = (self.clock.preempted, self.clock.longest);
+        let (preempted, longest, off) = (self.clock.preempted, self.clock.longest, self.clock.off);
         senders.give_up();
         self.drain(senders.sent(), &mut tally);
 
@@ -222,6 +222,7 @@ impl Engine {
             wrong: tally.wrong,
             preempted,
             longest_gap_us: self.clock.micros_of(longest),
+            off_us: self.clock.micros_of(off),
             latency: tally.latencies.map(|latencies| latencies.summary(self.clock.hz)),
             trials: Vec::new(),
             inside,

@@ -7,6 +7,7 @@ use super::{
 use crate::{
     job::{Direction, Frames, Order},
     result::{Results, Run},
+    suite::nearness::APART,
 };
 
 use gateway::datapath::laps::Stage;
@@ -52,11 +53,24 @@ pub fn html(results: &Results, earlier: Option<&Results>) -> String {
         hypervisor.to_owned(),
         format!("{} GiB", machine.memory_gib),
         format!("time stamp counter {} GHz", number(machine.tsc_hz as f64 / 1e9, 2)),
+        match machine.cpu_distance_cycles {
+            Some(cycles) => format!("a cache line takes {cycles} cycles from CPU to CPU"),
+            None => "what a cache line takes from CPU to CPU is not known".to_owned(),
+        },
         format!("kernel {}", machine.kernel),
         machine.dpdk.clone(),
         format!("egress-perf {}", machine.egress_perf),
         machine.date.clone(),
     ];
+    let sum = |of: fn(&Run) -> usize| runs.iter().map(of).sum::<usize>();
+    let apart = match machine.cpu_distance_cycles {
+        Some(_) => format!(
+            " In {} the two CPUs were apart: a cache line took over {APART} times as long from the one to the other \
+             as at best.",
+            sum(|run| run.apart)
+        ),
+        None => String::new(),
+    };
     format!(
         "<!DOCTYPE html>\n<html xmlns=\"http://www.w3.org/1999/xhtml\" lang=\"en\"><head>\
          <meta charset=\"utf-8\"/><meta name=\"viewport\" content=\"width=device-width\"/>\
@@ -65,10 +79,10 @@ pub fn html(results: &Results, earlier: Option<&Results>) -> String {
          <p><b>Measured on virtual devices, not on a NIC.</b> Mpps per GHz are implied: 1000 / cycles per \
          packet. Cycles are those of the time stamp counter. Each figure is the median of its repeats, with the \
          smallest and the largest; systems took turns within one run. {} of {} repeats were disturbed: something else \
-         ran on the CPU for over 100 µs.</p>\
+         ran on their CPUs for over 1 % of the time.{apart}</p>\
          <p class=\"soft\">{}</p><p class=\"soft\"><code>{}</code></p>{}</body></html>\n",
-        runs.iter().map(|run| run.disturbed).sum::<usize>(),
-        runs.iter().map(|run| run.repeats).sum::<usize>(),
+        sum(|run| run.disturbed),
+        sum(|run| run.repeats),
         escaped(&facts.join(" · ")),
         escaped(&machine.command.join(" ")),
         parts.concat(),
@@ -307,6 +321,7 @@ fn all(runs: &[Run], earlier: Option<&Results>) -> String {
         "max",
         "repeats",
         "disturbed",
+        "apart",
         "remarks",
     ];
     let mut rows = vec![heading.map(str::to_owned).to_vec()];
@@ -331,6 +346,7 @@ fn all(runs: &[Run], earlier: Option<&Results>) -> String {
             short(run.spread.max),
             run.repeats.to_string(),
             run.disturbed.to_string(),
+            run.apart.to_string(),
             run.remarks.join("; "),
         ];
         if let Some(earlier) = earlier {
@@ -339,7 +355,8 @@ fn all(runs: &[Run], earlier: Option<&Results>) -> String {
         }
         rows.push(row);
     }
-    let note = "<p>Repeats are disturbed where generator or system were off their CPU for long enough to show.</p>";
+    let note = "<p>Repeats are disturbed where generator or system were off their CPUs for over 1 % of the time, \
+                and apart where the two CPUs were farther from each other than at best.</p>";
     section("All figures", &(note.to_owned() + &table(&rows)))
 }
 

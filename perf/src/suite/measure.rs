@@ -19,10 +19,11 @@ const SATURATED: f64 = 0.01;
 /// So much slower than another system, with the same generator: it was offered more than it took, as
 /// devices that wait for room lose nothing.
 const SLOWER: f64 = 0.9;
-/// A generator that was off its CPU for longer, in µs, has disturbed a repeat.
-const GENERATOR_OFF: f64 = 100.0;
-/// And so has a system whose turn took longer.
-const SYSTEM_OFF: f64 = 250.0;
+/// A repeat is disturbed where more of its time was lost to others: less does not move a median of repeats,
+/// and every virtual machine takes a CPU away for some tenths of a millisecond now and then.
+const OFF: f64 = 0.01;
+/// A system whose turn took longer, in µs, was off its CPU in it.
+const LONG_TURN: f64 = 250.0;
 
 /// One repeat.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -41,6 +42,8 @@ pub struct Repeat {
     pub session_bytes: Option<u64>,
     pub turn_p999_us: Option<f64>,
     pub is_disturbed: bool,
+    /// Of the two CPUs, in cycles, before or after it, whichever is more.
+    pub distance: Option<f64>,
     /// Frames that came back otherwise than foretold.
     pub wrong: u64,
 }
@@ -89,8 +92,11 @@ impl Repeat {
             sessions: counted.map(|counted| counted.sessions),
             session_bytes: counted.map(|counted| counted.session_bytes),
             turn_p999_us: counted.and_then(turn_p999).map(us),
-            is_disturbed: measured.longest_gap_us > GENERATOR_OFF
-                || counted.is_some_and(|counted| us(longest_turn(counted)) > SYSTEM_OFF),
+            is_disturbed: {
+                let turns = counted.map_or(0.0, |counted| long_turns(counted, us));
+                measured.off_us + turns > OFF * seconds * 1e6
+            },
+            distance: None,
             wrong: measured.wrong,
         }
     }
@@ -133,10 +139,10 @@ fn turn_p999(counted: &Sample) -> Option<u64> {
     })
 }
 
-/// Cycles that the longest turn took at least: bounds are powers of two, or finer.
-fn longest_turn(counted: &Sample) -> u64 {
-    let longest = counted.turn_cycles.iter().rfind(|(_, number)| *number > 0);
-    longest.map_or(0, |(bound, _)| bound / 2)
+/// What all turns that were too long took at least, in µs: bounds are powers of two, or finer.
+fn long_turns(counted: &Sample, us: impl Fn(u64) -> f64) -> f64 {
+    let turns = counted.turn_cycles.iter().map(|(bound, number)| (us(bound / 2), *number as f64));
+    turns.filter(|(least, _)| *least > LONG_TURN).map(|(least, number)| least * number).sum()
 }
 
 /// A run of one system from its repeats; `None` where there is none. `fastest` is the highest rate, in
@@ -191,6 +197,8 @@ pub fn run(
         repeats: repeats.len(),
         spread: about(measurement.scenario, repeats, cycles)?,
         disturbed: repeats.iter().filter(|repeat| repeat.is_disturbed).count(),
+        // Of the whole run.
+        apart: 0,
         remarks,
     })
 }

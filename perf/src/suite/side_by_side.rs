@@ -2,11 +2,14 @@
 //! the one that is measured are paused. In each round each system is measured once, in the opposite
 //! order of the round before, so that what the machine does beside it hits all of them.
 
+mod near;
+
 use super::{
     Settings,
     group::{Group, Measurement},
     live::Live,
     measure::{self, Repeat},
+    nearness::Nearness,
     scenarios::{Io, Kind, Scenario, Subject},
     start::Start,
 };
@@ -23,6 +26,8 @@ use std::{sync::atomic::AtomicBool, time::Duration};
 #[derive(Debug, Default)]
 pub struct Outcome {
     pub runs: Vec<Run>,
+    /// Of the two CPUs, in cycles, in the repeats of each run.
+    pub distances: Vec<Vec<f64>>,
     pub skipped: Vec<Skipped>,
     /// 0 where nothing told it.
     pub tsc_hz: u64,
@@ -45,6 +50,8 @@ pub struct Skipped {
 struct Turns<'a> {
     group: &'a Group,
     settings: &'a Settings,
+    start: &'a mut dyn Start,
+    nearness: &'a mut Nearness,
     progress: &'a mut Progress,
     stop: &'a AtomicBool,
     outcome: Outcome,
@@ -55,11 +62,13 @@ pub fn measure(
     group: &Group,
     settings: &Settings,
     start: &mut dyn Start,
+    nearness: &mut Nearness,
     progress: &mut Progress,
     stop: &AtomicBool,
 ) -> Outcome {
-    let mut turns = Turns { group, settings, progress, stop, outcome: Outcome::default() };
-    let mut live = turns.start_all(start);
+    let outcome = Outcome::default();
+    let mut turns = Turns { group, settings, start, nearness, progress, stop, outcome };
+    let mut live = turns.start_all();
     let mut left = group.estimate(&settings.timing);
     for measurement in &group.measurements {
         if turns.outcome.is_interrupted {
@@ -75,14 +84,14 @@ pub fn measure(
 }
 
 impl Turns<'_> {
-    fn start_all(&mut self, start: &mut dyn Start) -> Vec<Live> {
+    fn start_all(&mut self) -> Vec<Live> {
         let mut live = Vec::new();
         for subject in self.group.subjects() {
             if self.outcome.is_interrupted {
                 break;
             }
             self.progress.measuring(format!("{}: starting", subject.title()));
-            match self.start(subject, start) {
+            match self.start(subject) {
                 Ok(system) => live.push(system),
                 Err(error) => {
                     // Devices that the kernel may not have, and NATs that are not ours, may be missing.
@@ -96,16 +105,16 @@ impl Turns<'_> {
     }
 
     /// Starts a system and its generator, has all flows established, and pauses it.
-    fn start(&mut self, subject: Subject, start: &mut dyn Start) -> Result<Live> {
+    fn start(&mut self, subject: Subject) -> Result<Live> {
         let system = match subject.io {
             Io::Ring => None,
             Io::Memif | Io::AfPacket | Io::AfXdp | Io::Veth => {
-                Some(start.system(&self.group.spec(subject))?)
+                Some(self.start.system(&self.group.spec(subject))?)
             }
         };
         let devices = system.as_ref().map(|system| system.devices());
         let job = self.group.job(subject, devices, self.settings);
-        let generator = start.generator(&job, self.stop)?;
+        let generator = self.start.generator(&job, self.stop)?;
         let name = match (subject.kind, &system) {
             (Kind::Peer, Some(peer)) => peer.name().to_owned(),
             _ => subject.kind.name().to_owned(),
@@ -141,6 +150,7 @@ impl Turns<'_> {
             if round % 2 == 1 {
                 order.reverse();
             }
+            self.nearness.begin_round(order.len());
             for subject in order {
                 let Some(at) = live.iter().position(|live| live.subject == subject) else {
                     continue;
@@ -152,7 +162,7 @@ impl Turns<'_> {
                     round + 1,
                     timing.repeats
                 ));
-                match self.turn(measurement, &mut live[at], round == 0) {
+                match self.near_turn(measurement, &mut live[at], round == 0) {
                     Ok(repeat) => {
                         let part = taking_part.iter_mut().find(|(of, _)| *of == subject);
                         part.into_iter().for_each(|(_, repeats)| repeats.push(repeat.clone()));
@@ -207,7 +217,10 @@ impl Turns<'_> {
             }
             let remarks = self.remarks(measurement, *subject);
             let run = measure::run(measurement, (*subject, &name), repeats, fastest, remarks);
-            self.outcome.runs.extend(run);
+            let Some(run) = run else { continue };
+            self.outcome.runs.push(run);
+            let distances = repeats.iter().filter_map(|repeat| repeat.distance);
+            self.outcome.distances.push(distances.collect());
         }
     }
 
@@ -236,10 +249,10 @@ impl Turns<'_> {
         &mut self,
         measurement: &Measurement,
         live: &mut Live,
-        is_first: bool,
+        unsettled: bool,
     ) -> Result<Repeat> {
         live.resume()?;
-        let repeat = self.repeat(measurement, live, is_first);
+        let repeat = self.repeat(measurement, live, unsettled);
         let paused = live.pause();
         let repeat = repeat?;
         paused?;
@@ -250,7 +263,7 @@ impl Turns<'_> {
         &mut self,
         measurement: &Measurement,
         live: &mut Live,
-        is_first: bool,
+        unsettled: bool,
     ) -> Result<Repeat> {
         if measurement.is_fresh() && live.has_others {
             live.flush()?;
@@ -258,7 +271,7 @@ impl Turns<'_> {
         if !live.is_established {
             self.establish(live)?;
         }
-        if is_first && let Some(step) = measurement.settle() {
+        if unsettled && let Some(step) = measurement.settle() {
             self.ask(live, &step)?;
         }
         let throughput = if let Scenario::Latency(_) = measurement.scenario {

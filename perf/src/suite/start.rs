@@ -7,6 +7,7 @@ use super::{
 };
 use crate::{
     child::Generator,
+    distance,
     job::Job,
     system::{self, Hugepages, Place, System, gateway, kernel, peer},
 };
@@ -20,6 +21,9 @@ pub trait Start {
 
     /// A generator that is ready.
     fn generator(&mut self, job: &Job, stop: &AtomicBool) -> Result<Generator>;
+
+    /// Of the generator's CPU and the systems', at this moment, in cycles; `None` where that is not known.
+    fn distance(&mut self) -> Option<f64>;
 }
 
 /// The programs themselves.
@@ -99,5 +103,9 @@ impl Start for Programs<'_> {
         let mut command = Command::new(std::env::current_exe().context("this program's file")?);
         command.arg("generate");
         Generator::start(command, job, stop)
+    }
+
+    fn distance(&mut self) -> Option<f64> {
+        distance::between([self.settings.generator_core, self.settings.system_core])
     }
 }

@@ -14,7 +14,7 @@ use perf::{
     system::{Sample, System},
 };
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     process::Command,
     sync::{Arc, Mutex, atomic::AtomicBool},
 };
@@ -55,6 +55,8 @@ pub(crate) struct Fakes {
     /// A variable of the generator's script, and the kind whose generator gets it.
     pub trouble: Option<(Kind, &'static str)>,
     pub wrong: u64,
+    /// What the CPUs' distance is, one look after the other; then it is not known.
+    pub distances: VecDeque<Option<f64>>,
 }
 
 pub(crate) fn settings() -> Settings {
@@ -64,7 +66,7 @@ pub(crate) fn settings() -> Settings {
         hugepages: false,
         gateway: None,
         peer: None,
-        timing: Timing { repeats: 3, seconds: 1.0, warm_up: 0.1 },
+        timing: Timing { repeats: 3, seconds: 1.0, warm_up: 0.1, patience: 0.5 },
         tsc_hz: TSC_HZ,
     }
 }
@@ -109,6 +111,12 @@ impl Start for Fakes {
             command.env(variable, "1");
         }
         Generator::start(command, job, stop)
+    }
+
+    fn distance(&mut self) -> Option<f64> {
+        let distance = self.distances.pop_front().flatten()?;
+        self.log.lock().unwrap().push(format!("CPUs are at {distance}"));
+        Some(distance)
     }
 }
 

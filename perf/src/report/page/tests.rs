@@ -13,6 +13,7 @@ fn results(runs: Vec<Run>) -> Results {
         cpu: "A <CPU>".to_owned(),
         cpus: 2,
         tsc_hz: 2_300_000_000,
+        cpu_distance_cycles: Some(104),
         memory_gib: 4,
         kernel: "6".to_owned(),
         hypervisor: None,
@@ -50,6 +51,7 @@ fn run(system: &str, scenario: &str, flows: u32, value: f64) -> Run {
         repeats: 3,
         spread,
         disturbed: 0,
+        apart: 1,
         remarks: vec![format!("remark of {system}")],
     }
 }
@@ -77,7 +79,14 @@ fn every_run_is_told_and_nothing_of_it_is_markup() {
         ]),
         None,
     ));
-    for told in ["remark of gateway", "remark of kernel", "<script>alert(\"1\")", "A <CPU>"] {
+    for told in [
+        "remark of gateway",
+        "remark of kernel",
+        "<script>alert(\"1\")",
+        "A <CPU>",
+        "a cache line takes 104 cycles from CPU to CPU",
+        "In 3 the two CPUs were apart",
+    ] {
         assert!(text.contains(told), "{told}: {text}");
     }
     // The kernel's cycles, and how many times the gateway's they are.

@@ -1,7 +1,7 @@
 use super::{super::scenarios, *};
 use crate::suite::scenarios::Kind;
 
-const TIMING: Timing = Timing { repeats: 4, seconds: 2.0, warm_up: 0.5 };
+const TIMING: Timing = Timing { repeats: 4, seconds: 2.0, warm_up: 0.5, patience: 0.0 };
 
 /// The first of the full set with this scenario, and its group.
 fn first(scenario: Scenario) -> (Group, Measurement) {

@@ -46,14 +46,23 @@ fn turns_give_percentile_and_disturbance() {
         (vec![(2_000, 1000)], Some(1.0), false),
         (vec![(2_000, 999), (20_000, 1)], Some(1.0), false),
         (vec![(2_000, 998), (20_000, 2)], Some(10.0), false),
-        (vec![(2_000, 100_000), (2_000_000, 1)], Some(1.0), true),
+        // Half a millisecond each, at least; of two seconds 20 ms are too many.
+        (vec![(2_000, 100_000), (2_000_000, 40)], Some(1.0), false),
+        (vec![(2_000, 100_000), (2_000_000, 41)], Some(1.0), true),
+        (vec![(2_000, 1_000_000), (1_000_000, 100)], Some(1.0), false),
     ] {
         let repeat =
             Repeat::of(Scenario::Churn(1_000_000), &measured(1, 1), Some(&counted(&turns)));
         assert_eq!((repeat.turn_p999_us, repeat.is_disturbed), (p999, is_disturbed), "{turns:?}");
     }
-    let gap = Measured { longest_gap_us: 101.0, ..measured(1, 1) };
-    assert!(Repeat::of(Scenario::Churn(1_000_000), &gap, None).is_disturbed);
+    for (off_us, turns, is_disturbed) in
+        [(20_000.0, 0, false), (20_001.0, 0, true), (15_000.0, 10, false), (15_000.0, 11, true)]
+    {
+        let gaps = Measured { off_us, ..measured(1, 1) };
+        let counted = counted(&[(2_000_000, turns)]);
+        let repeat = Repeat::of(Scenario::Throughput, &gaps, Some(&counted));
+        assert_eq!(repeat.is_disturbed, is_disturbed, "{off_us} {turns}");
+    }
 }
 
 #[test]
