@@ -212,7 +212,8 @@ impl Engine {
                 "there are no more flows that were not sent in this job: start another generator"
             );
         }
-        let inside = self.pulse.as_ref().zip(before).map(|(pulse, before)| pulse.since(&before));
+        let inside =
+            self.pulse.as_ref().zip(before).map(|(pulse, before)| pulse.sample().since(&before));
         Ok(Measured {
             seconds: self.clock.seconds_of(end - start),
             tsc_hz: self.clock.hz,

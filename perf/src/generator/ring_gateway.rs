@@ -76,29 +76,6 @@ impl Pulse {
                 .collect(),
         }
     }
-
-    /// What was counted since `before`; what is no count is as it is.
-    pub(super) fn since(&self, before: &Sample) -> Sample {
-        let mut sample = self.sample();
-        sample.busy_cycles -= before.busy_cycles;
-        sample.packets -= before.packets;
-        sample.turns -= before.turns;
-        sample.sessions_created -= before.sessions_created;
-        sample.sessions_ended -= before.sessions_ended;
-        for (stage, cycles) in &mut sample.stages {
-            *cycles -= before.stages.get(stage).copied().unwrap_or(0);
-        }
-        for (bound, count) in &mut sample.turn_cycles {
-            let earlier = before.turn_cycles.iter().find(|(of, _)| of == bound);
-            *count -= earlier.map_or(0, |(_, count)| *count);
-        }
-        sample.turn_cycles.retain(|(_, count)| *count > 0);
-        for (reason, count) in &mut sample.drops {
-            *count -= before.drops.get(reason).copied().unwrap_or(0);
-        }
-        sample.drops.retain(|_, count| *count > 0);
-        sample
-    }
 }
 
 /// Starts the worker on the second worker lcore, at rest; returns the generator's ends of its devices.

@@ -96,32 +96,6 @@ impl Repeat {
     }
 }
 
-/// What was counted between two samples; sessions and memory as they are at the second.
-pub fn between(before: &Sample, after: &Sample) -> Sample {
-    let less = |after: &BTreeMap<String, u64>, before: &BTreeMap<String, u64>| {
-        let was = |name: &String| before.get(name).copied().unwrap_or(0);
-        after.iter().map(|(name, n)| (name.clone(), n.saturating_sub(was(name)))).collect()
-    };
-    let turns: BTreeMap<u64, u64> = before.turn_cycles.iter().copied().collect();
-    let was = |bound: &u64| turns.get(bound).copied().unwrap_or(0);
-    Sample {
-        busy_cycles: after.busy_cycles.saturating_sub(before.busy_cycles),
-        packets: after.packets.saturating_sub(before.packets),
-        turns: after.turns.saturating_sub(before.turns),
-        stages: less(&after.stages, &before.stages),
-        turn_cycles: after
-            .turn_cycles
-            .iter()
-            .map(|(bound, number)| (*bound, number.saturating_sub(was(bound))))
-            .collect(),
-        sessions: after.sessions,
-        sessions_created: after.sessions_created.saturating_sub(before.sessions_created),
-        sessions_ended: after.sessions_ended.saturating_sub(before.sessions_ended),
-        session_bytes: after.session_bytes,
-        drops: less(&after.drops, &before.drops),
-    }
-}
-
 /// Cycles that 999 of 1,000 turns did not exceed.
 fn turn_p999(counted: &Sample) -> Option<u64> {
     let turns: u64 = counted.turn_cycles.iter().map(|(_, number)| number).sum();

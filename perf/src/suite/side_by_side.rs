@@ -273,7 +273,7 @@ impl Turns<'_> {
         let event = self.ask(live, &step)?;
         let after = live.sample()?;
         live.has_others |= !matches!(step, Step::Send { load: Load { new_sessions: 0.0, .. }, .. });
-        let counted = before.zip(after).map(|(before, after)| measure::between(&before, &after));
+        let counted = before.zip(after).map(|(before, after)| after.since(&before));
         if let Event::Measured(measured) = event {
             self.outcome.tsc_hz = measured.tsc_hz;
             let counted = counted.as_ref().or(measured.inside.as_ref());
