@@ -11,8 +11,8 @@
 //!   come of it, `arp`, `flows` which packet is next, `pace` when, `search` at which rate
 //! - with DPDK: `ends` the devices, `lane` bursts through one of them, `send` bursts made, `engine`
 //!   the steps, of them `establish`, `measure`, `capacity`
-//! - `ring_gateway`: a gateway's worker in this process; `router`: a twin of the gateway that only
-//!   forwards
+//! - `inside`: a gateway in this process; `ring_gateway`: its worker on ring devices; `router`: a twin of the
+//!   gateway that only forwards
 
 mod arp;
 mod capacity;
@@ -23,6 +23,7 @@ mod establish;
 mod flows;
 mod forward;
 mod frames;
+mod inside;
 mod judge;
 mod lane;
 mod latency;
