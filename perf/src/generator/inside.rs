@@ -35,7 +35,7 @@ pub(super) struct Inside {
 /// What a worker counts, for other threads to read.
 #[derive(Debug)]
 pub(super) struct Counted {
-    counters: Arc<WorkerCounters>,
+    pub(super) counters: Arc<WorkerCounters>,
     session_bytes: u64,
 }
 

@@ -83,7 +83,7 @@ impl Start for Fakes {
     fn generator(&mut self, job: &Job, stop: &AtomicBool) -> Result<Generator> {
         let (tunnel, inside) = match &job.ends {
             Ends::Devices { tunnel, .. } => (tunnel.as_str(), None),
-            Ends::Ring { .. } => ("gateway", Some(sample(1000, 10))),
+            Ends::Ring { .. } | Ends::Memory { .. } => ("gateway", Some(sample(1000, 10))),
         };
         // Others than these are half as fast as the generator can send.
         let received = match job.far_side {
