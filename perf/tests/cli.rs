@@ -87,7 +87,9 @@ fn files_that_are_no_results_are_refused_with_the_place() {
 fn the_set_is_listed_with_its_time() {
     let quick = ok(&["list", "--quick"]);
     assert!(quick.contains("throughput") && quick.contains("kernel over veth"), "{quick}");
-    assert!(quick.contains("two_workers"), "{quick}");
+    assert!(quick.contains("gateway with 1 worker"), "{quick}");
+    let cpus = std::thread::available_parallelism().unwrap().get();
+    assert_eq!(quick.contains("gateway with 2 workers over none"), (2..4).contains(&cpus));
     let json = |words| serde_json::from_str::<Value>(&ok(words)).unwrap();
     let (quick, full) =
         (json(&["list", "--quick", "-o", "json"]), json(&["list", "-o", "json", "--peer"]));

@@ -84,7 +84,8 @@ impl Repeat {
                 | Scenario::Ndr
                 | Scenario::Latency(_)
                 | Scenario::TearDown
-                | Scenario::Capacity => None,
+                | Scenario::Capacity
+                | Scenario::Scaling => None,
             },
             sessions: counted.map(|counted| counted.sessions),
             session_bytes: counted.map(|counted| counted.session_bytes),
@@ -145,7 +146,7 @@ pub fn run(
         frames: measurement.frames,
         flows: measurement.flows,
         order: measurement.order,
-        workers: 1,
+        workers: subject.workers,
         mpps,
         gbps: some(|r| r.gbps)?,
         cycles_per_packet: medians(repeats, cycles),
@@ -186,7 +187,7 @@ fn about(
         Scenario::Throughput | Scenario::Mixed(_) | Scenario::ZeroChecksums => {
             ("cycles_per_packet", all(&cycles))
         }
-        Scenario::Ndr => ("mpps", None),
+        Scenario::Ndr | Scenario::Scaling => ("mpps", None),
         Scenario::Latency(_) => {
             ("latency_us.p99", all(&|repeat| repeat.latency.map(|latency| latency.p99)))
         }

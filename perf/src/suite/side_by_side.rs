@@ -7,7 +7,7 @@ use super::{
     group::{Group, Measurement},
     live::Live,
     measure::{self, Repeat},
-    scenarios::{Io, Kind, Scenario, Subject},
+    scenarios::{Kind, Scenario, Subject},
     start::Start,
 };
 use crate::{
@@ -86,8 +86,7 @@ impl Turns<'_> {
                 Ok(system) => live.push(system),
                 Err(error) => {
                     // Devices that the kernel may not have, and NATs that are not ours, may be missing.
-                    let is_failure =
-                        subject.kind.is_gateway() && matches!(subject.io, Io::Memif | Io::Ring);
+                    let is_failure = subject.kind.is_gateway() && !subject.io.is_veth();
                     self.skip(subject, self.group.name(), &error, is_failure);
                 }
             }
@@ -97,11 +96,9 @@ impl Turns<'_> {
 
     /// Starts a system and its generator, has all flows established, and pauses it.
     fn start(&mut self, subject: Subject, start: &mut dyn Start) -> Result<Live> {
-        let system = match subject.io {
-            Io::Ring => None,
-            Io::Memif | Io::AfPacket | Io::AfXdp | Io::Veth => {
-                Some(start.system(&self.group.spec(subject))?)
-            }
+        let system = match subject.io.is_inside() {
+            true => None,
+            false => Some(start.system(&self.group.spec(subject))?),
         };
         let devices = system.as_ref().map(|system| system.devices());
         let job = self.group.job(subject, devices, self.settings);
@@ -220,6 +217,9 @@ impl Turns<'_> {
             Scenario::Capacity => {
                 let most = u64::from(self.group.spec(subject).max_sessions);
                 vec![format!("configured for {} sessions", admin::number::grouped(most))]
+            }
+            Scenario::Scaling => {
+                vec!["packets by the workers' busy time; each has so many flows".to_owned()]
             }
             Scenario::Throughput
             | Scenario::Mixed(_)

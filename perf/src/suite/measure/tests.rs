@@ -57,7 +57,7 @@ fn turns_give_percentile_and_disturbance() {
 }
 
 fn run_of(scenario: Scenario, repeats: &[Repeat], fastest: f64) -> Run {
-    let groups = scenarios::groups(false, true, &[]);
+    let groups = scenarios::groups(false, true, 2, &[]);
     let mut all = groups.iter().flat_map(|group| &group.measurements);
     let measurement = all.find(|measurement| measurement.scenario == scenario).unwrap();
     run(measurement, (measurement.subjects[0], "it"), repeats, fastest, Vec::new()).unwrap()

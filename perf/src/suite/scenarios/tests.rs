@@ -1,19 +1,25 @@
 use super::{super::group::Timing, *};
 
-fn minutes(quick: bool, timing: &Timing) -> f64 {
-    groups(quick, true, &[]).iter().map(|group| group.estimate(timing)).sum::<f64>() / 60.0
+fn minutes(quick: bool, peer: bool, timing: &Timing) -> f64 {
+    groups(quick, peer, 16, &[]).iter().map(|group| group.estimate(timing)).sum::<f64>() / 60.0
 }
 
 #[test]
 fn the_sets_take_as_long_as_they_may() {
-    assert!(minutes(true, &Timing::QUICK) < 5.0, "{}", minutes(true, &Timing::QUICK));
-    assert!(minutes(false, &Timing::FULL) < 40.0, "{}", minutes(false, &Timing::FULL));
+    for (quick, peer, timing, most) in [
+        (true, false, &Timing::QUICK, 5.0),
+        (true, true, &Timing::QUICK, 6.0),
+        (false, true, &Timing::FULL, 40.0),
+    ] {
+        let minutes = minutes(quick, peer, timing);
+        assert!(minutes < most, "{minutes}");
+    }
 }
 
 #[test]
 fn the_short_set_is_a_part_of_the_full_one() {
     let names = |quick| -> Vec<String> {
-        let groups = groups(quick, true, &[]);
+        let groups = groups(quick, true, 2, &[]);
         let all = groups.iter().flat_map(|group| &group.measurements);
         all.map(|of| format!("{} {:?}", of.name(), of.subjects)).collect()
     };
@@ -25,7 +31,7 @@ fn the_short_set_is_a_part_of_the_full_one() {
 #[test]
 fn results_can_tell_all_rows_apart() {
     let mut seen = Vec::new();
-    for group in groups(false, true, &[]) {
+    for group in groups(false, true, 2, &[]) {
         for measurement in &group.measurements {
             for subject in &measurement.subjects {
                 let name = format!("{}, {}", subject.title(), measurement.name());
@@ -38,11 +44,27 @@ fn results_can_tell_all_rows_apart() {
 
 #[test]
 fn systems_of_a_group_have_devices_of_one_sort() {
-    for group in groups(false, true, &[]) {
+    for group in groups(false, true, 2, &[]) {
         let subjects = group.subjects();
         let first = subjects[0];
         assert!(subjects.iter().all(|subject| subject.io.is_veth() == first.io.is_veth()));
-        assert!(subjects.iter().all(|s| (s.io == Io::Ring) == (first.io == Io::Ring)));
+        for io in [Io::Ring, Io::None] {
+            assert!(subjects.iter().all(|s| (s.io == io) == (first.io == io)));
+        }
+    }
+}
+
+#[test]
+fn there_are_no_more_workers_than_cpus() {
+    for (cpus, expected) in
+        [(1, vec![1]), (2, vec![1, 2]), (5, vec![1, 2, 4]), (200, vec![1, 2, 4, 8, 16, 32, 64])]
+    {
+        let groups = groups(true, false, cpus, &["none".into()]);
+        assert_eq!(groups.len(), 2);
+        for group in groups {
+            let workers: Vec<usize> = group.subjects().iter().map(|s| s.workers).collect();
+            assert_eq!(workers, expected, "{cpus}");
+        }
     }
 }
 
@@ -50,7 +72,7 @@ fn systems_of_a_group_have_devices_of_one_sort() {
 fn a_part_is_selected_by_what_describes_it() {
     let of = |only: &[&str]| -> Vec<String> {
         let only: Vec<String> = only.iter().map(|only| only.to_string()).collect();
-        let groups = groups(false, false, &only);
+        let groups = groups(false, false, 2, &only);
         let all = groups.iter().flat_map(|group| &group.measurements);
         all.flat_map(|of| {
             of.subjects.iter().map(|s| format!("{} {}", s.title(), of.scenario.name()))
@@ -63,6 +85,9 @@ fn a_part_is_selected_by_what_describes_it() {
     assert_eq!(of(&["churn", "capacity"]).len(), 4);
     assert!(of(&["kernel"]).iter().all(|title| title.starts_with("kernel over veth")));
     assert!(of(&["nothing of the sort"]).is_empty());
+    let crews = [1, 2].map(|n| format!("gateway with {} over none scaling", super::workers(n)));
+    assert_eq!(of(&["none, scaling, 1,000 flows"]), crews);
+    assert_eq!(of(&["none, scaling, 1,000 flows, in2out, smallest, random, 2 w"]), crews[1..]);
     // Without a peer there is none.
     assert!(of(&["peer"]).is_empty());
 }
