@@ -116,11 +116,13 @@ fn the_set_is_listed_with_its_time() {
 #[test]
 fn results_are_compared() {
     let text = ok(&["compare", OLD, NEW]);
-    assert!(text.ends_with("2 better, 1 worse, 2 the same, 2 only in one\n"), "{text}");
+    assert!(text.ends_with("2 better, 2 worse, 3 the same, 2 only in one\n"), "{text}");
     assert!(text.contains("0.750"), "{text}");
     let all: Value = serde_json::from_str(&ok(&["compare", OLD, NEW, "-o", "json"])).unwrap();
     assert_eq!(all[1]["mark"], "worse");
     assert_eq!(all[1]["ratio"], 0.75);
+    let runs: Vec<&str> = [6, 7].map(|at: usize| all[at]["run"].as_str().unwrap()).to_vec();
+    assert_eq!(format!("{}, 2 workers", runs[0]), runs[1]);
     // Only what asks for it fails.
     assert_eq!(egress_perf(&["compare", OLD, NEW, "--fail-if-slower"]).status.code(), Some(1));
     ok(&["compare", OLD, NEW, "--fail-if-slower", "--tolerance", "30%"]);
@@ -130,12 +132,22 @@ fn results_are_compared() {
 #[test]
 fn results_are_shown_as_tables() {
     let text = ok(&["report", OLD]);
-    for expected in ["Packets\n", "198–204", "Sessions\n", "1.60M", "Latency, in µs\n", "20.0"] {
+    for expected in [
+        "Packets\n",
+        "198–204",
+        "Scaling without I/O",
+        "38.00–40.00",
+        "1.95",
+        "Sessions\n",
+        "1.60M",
+        "Latency, in µs\n",
+        "20.0",
+    ] {
         assert!(text.contains(expected), "{expected}: {text}");
     }
     let widest = text.lines().map(|line| line.chars().count()).max();
     assert!(widest <= Some(100), "{text}");
-    assert!(ok(&["report", NEW]).contains("1 of 18 repeats were disturbed"));
+    assert!(ok(&["report", NEW]).contains("1 of 24 repeats were disturbed"));
 }
 
 #[test]
