@@ -29,6 +29,9 @@ pub enum Ends {
     Devices { tunnel: String, external: String },
     /// Ring devices, and a gateway's worker in the generator's own process, on this CPU.
     Ring { worker_core: usize, max_sessions: u32 },
+    /// No devices: a gateway's workers in the generator's own process, on these CPUs, whose ports are
+    /// memory that each fills itself. [`Job::flows`] and `max_sessions` are of each of them.
+    Memory { worker_cores: Vec<usize>, max_sessions: u32 },
 }
 
 /// What becomes of packets on the other side.
@@ -148,6 +151,8 @@ pub struct Second {
 /// What came of a measurement.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Measured {
+    /// Of workers without I/O not those of the clock: as many as they would need for these packets if all
+    /// were busy all the time.
     pub seconds: f64,
     pub tsc_hz: u64,
     /// In2out, out2in. Frames that were sent and that came back, and their octets with frame check sequence; without ARP.
@@ -167,7 +172,7 @@ pub struct Measured {
     /// Of [`Step::Search`].
     #[serde(default)]
     pub trials: Vec<Trial>,
-    /// Of a gateway in the generator's own process (ring): what it counted in these seconds.
+    /// Of a gateway in the generator's own process: what it counted in these seconds.
     #[serde(default)]
     pub inside: Option<crate::system::Sample>,
 }

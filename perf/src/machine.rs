@@ -2,10 +2,20 @@
 
 use crate::result::Machine;
 use gateway::tsc::cycles;
+use nix::{
+    sched::{CpuSet, sched_getaffinity},
+    unistd::Pid,
+};
 use std::{
     fs, thread,
     time::{Duration, Instant},
 };
+
+/// CPUs that this process may use.
+pub fn cpus() -> nix::Result<Vec<usize>> {
+    let allowed = sched_getaffinity(Pid::from_raw(0))?;
+    Ok((0..CpuSet::count()).filter(|cpu| allowed.is_set(*cpu).unwrap_or(false)).collect())
+}
 
 /// How long the time stamp counter is compared with the clock.
 const COMPARED: Duration = Duration::from_millis(100);

@@ -49,9 +49,9 @@ pub struct Run {
     /// `gateway`, `gateway zero-copy`, `router`, `testpmd`, `kernel`, or the peer's name.
     pub system: String,
     /// `throughput`, `throughput with 1 % new sessions`, `throughput with zero checksums`, `ndr`,
-    /// `latency at 50 %`, `new sessions`, `churn of 1.0 M a second`, `tear-down`, `capacity`.
+    /// `latency at 50 %`, `new sessions`, `churn of 1.0 M a second`, `tear-down`, `capacity`, `scaling`.
     pub scenario: String,
-    /// Of the system: `memif`, `ring`, `af_packet`, `af_xdp`; of the kernel `veth`.
+    /// Of the system: `memif`, `ring`, `af_packet`, `af_xdp`, `none` (ports in memory); of the kernel `veth`.
     pub io: String,
     /// From the pods to the world, back, or both.
     pub direction: Direction,
@@ -59,13 +59,14 @@ pub struct Run {
     pub frame_bytes: f64,
     /// Which lengths they have.
     pub frames: Frames,
-    /// Flows that were established before.
+    /// Flows that were established before; in `scaling` those of each worker.
     pub flows: u32,
     /// In which order packets are of these flows.
     pub order: Order,
     /// Workers of the system, each on a CPU of its own.
     pub workers: usize,
-    /// Million packets per second that came out on the other side.
+    /// Million packets per second that came out on the other side; in `scaling` per second in which the
+    /// workers were busy, those of all workers together.
     pub mpps: f64,
     /// What they are as bits on a wire: with frame check sequence, preamble and gap, on the side where
     /// they came out.
@@ -102,6 +103,19 @@ pub struct Run {
     /// What else a reader should know.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub remarks: Vec<String>,
+}
+
+impl Run {
+    /// How many times the packets of one worker, of the same system that was asked the same; `None` where
+    /// that is not in `runs`.
+    pub fn scaling(&self, runs: &[Run]) -> Option<f64> {
+        let asked = |run: &Run| {
+            let Run { system, scenario, io, direction, frames, flows, order, .. } = run.clone();
+            (system, scenario, io, direction, frames, flows, order)
+        };
+        let one = runs.iter().find(|run| run.workers == 1 && asked(run) == asked(self))?;
+        Some(self.mpps / one.mpps).filter(|ratio| ratio.is_finite())
+    }
 }
 
 /// Of [`Spread::of`], over the repeats.

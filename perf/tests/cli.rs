@@ -87,7 +87,9 @@ fn files_that_are_no_results_are_refused_with_the_place() {
 fn the_set_is_listed_with_its_time() {
     let quick = ok(&["list", "--quick"]);
     assert!(quick.contains("throughput") && quick.contains("kernel over veth"), "{quick}");
-    assert!(quick.contains("two_workers"), "{quick}");
+    assert!(quick.contains("gateway with 1 worker"), "{quick}");
+    let cpus = std::thread::available_parallelism().unwrap().get();
+    assert_eq!(quick.contains("gateway with 2 workers over none"), (2..4).contains(&cpus));
     let json = |words| serde_json::from_str::<Value>(&ok(words)).unwrap();
     let (quick, full) =
         (json(&["list", "--quick", "-o", "json"]), json(&["list", "-o", "json", "--peer"]));
@@ -114,11 +116,13 @@ fn the_set_is_listed_with_its_time() {
 #[test]
 fn results_are_compared() {
     let text = ok(&["compare", OLD, NEW]);
-    assert!(text.ends_with("2 better, 1 worse, 2 the same, 2 only in one\n"), "{text}");
+    assert!(text.ends_with("2 better, 2 worse, 3 the same, 2 only in one\n"), "{text}");
     assert!(text.contains("0.750"), "{text}");
     let all: Value = serde_json::from_str(&ok(&["compare", OLD, NEW, "-o", "json"])).unwrap();
     assert_eq!(all[1]["mark"], "worse");
     assert_eq!(all[1]["ratio"], 0.75);
+    let runs: Vec<&str> = [6, 7].map(|at: usize| all[at]["run"].as_str().unwrap()).to_vec();
+    assert_eq!(format!("{}, 2 workers", runs[0]), runs[1]);
     // Only what asks for it fails.
     assert_eq!(egress_perf(&["compare", OLD, NEW, "--fail-if-slower"]).status.code(), Some(1));
     ok(&["compare", OLD, NEW, "--fail-if-slower", "--tolerance", "30%"]);
@@ -128,15 +132,25 @@ fn results_are_compared() {
 #[test]
 fn results_are_shown_as_tables() {
     let text = ok(&["report", OLD]);
-    for expected in ["Packets\n", "198–204", "Sessions\n", "1.60M", "Latency, in µs\n", "20.0"] {
+    for expected in [
+        "Packets\n",
+        "198–204",
+        "Scaling without I/O",
+        "38.00–40.00",
+        "1.95",
+        "Sessions\n",
+        "1.60M",
+        "Latency, in µs\n",
+        "20.0",
+    ] {
         assert!(text.contains(expected), "{expected}: {text}");
     }
     let widest = text.lines().map(|line| line.chars().count()).max();
     assert!(widest <= Some(100), "{text}");
     let text = ok(&["report", NEW]);
-    assert!(text.contains("1 of 18 repeats were disturbed"), "{text}");
+    assert!(text.contains("1 of 24 repeats were disturbed"), "{text}");
     assert!(
-        text.contains("104 cycles from CPU to CPU; over 1.5 times as many in 2 of 18"),
+        text.contains("104 cycles from CPU to CPU; over 1.5 times as many in 2 of 24"),
         "{text}"
     );
     assert!(text.contains(", 2 of 3 apart"), "{text}");

@@ -1,6 +1,9 @@
 //! `list`: the standard set.
 
-use super::{Output, Result, example, json, print, run::Selection};
+use super::{
+    Output, Result, example, json, print,
+    run::{Selection, cpus},
+};
 use crate::suite::{group::word, scenarios::Subject};
 use admin::{number, table::Table};
 use clap::Args;
@@ -48,7 +51,7 @@ struct Set {
 
 pub(super) fn run(args: &ListArgs) -> Result<()> {
     let timing = args.selection.timing();
-    let groups = args.selection.groups(args.peer)?;
+    let groups = args.selection.groups(args.peer, cpus()?.len())?;
     let mut set = Set { measurements: Vec::new(), minutes: 0.0 };
     for group in &groups {
         set.minutes += group.estimate(&timing) / 60.0;
@@ -77,7 +80,7 @@ fn titles(subjects: &[Subject]) -> Vec<String> {
         |at: usize| subjects.get(at + 1).is_none_or(|next| next.io != subjects[at].io);
     let title = |(at, subject): (usize, &Subject)| match is_last_of_its_io(at) {
         true => subject.title(),
-        false => subject.kind.name().to_owned(),
+        false => subject.name(),
     };
     subjects.iter().enumerate().map(title).collect()
 }
@@ -97,9 +100,7 @@ fn text(set: &Set) -> String {
         ]);
     }
     format!(
-        "{table}{} measurements, about {:.0} minutes with starting the systems\n\
-         Two workers beside one need a third CPU; without I/O: cargo bench -p gateway --bench nat \
-         two_workers\n",
+        "{table}{} measurements, about {:.0} minutes with starting the systems\n",
         set.measurements.len(),
         set.minutes.ceil()
     )

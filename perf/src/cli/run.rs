@@ -26,20 +26,21 @@ const RUN: &str = example!(
   egress-perf run --only 'new sessions' --only churn --repeats 7
   egress-perf run --quick --peer '/usr/local/bin/other-nat.sh'
 
-It needs root (namespaces, hugepages) and two CPUs: one sends and receives, the other is measured."
+It needs root (namespaces, hugepages) and two CPUs: one sends and receives, the other is measured.
+`scaling` takes as many CPUs as this program may use (taskset)."
 );
 
 /// What of the standard set.
 #[derive(Debug, Args)]
 pub(super) struct Selection {
-    /// The short set, under 5 minutes; without it, under 40
+    /// The short set, under 5 minutes (6 with a peer); without it, under 40
     #[arg(long)]
     quick: bool,
     /// Only what has this text in its description: a scenario, a system, an I/O, `1,000,000 flows`;
     /// may be given several times
     #[arg(long, value_name = "TEXT")]
     only: Vec<String>,
-    /// Repeats of each measurement [default: 3 quick, else 5]
+    /// Repeats of each measurement [default: 3 quick, else 7]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=100))]
     repeats: Option<u16>,
     /// Seconds of each repeat [default: 1 quick, else 2]
@@ -88,8 +89,9 @@ impl Selection {
         }
     }
 
-    pub(super) fn groups(&self, peer: bool) -> Result<Vec<Group>> {
-        let groups = scenarios::groups(self.quick, peer, &self.only);
+    /// With no more workers than `cpus`.
+    pub(super) fn groups(&self, peer: bool, cpus: usize) -> Result<Vec<Group>> {
+        let groups = scenarios::groups(self.quick, peer, cpus, &self.only);
         match groups.is_empty() {
             false => Ok(groups),
             true => Err(Failure::BadInput(format!(
@@ -101,10 +103,12 @@ impl Selection {
 }
 
 pub(super) fn run(args: &RunArgs) -> Result<()> {
-    let groups = args.selection.groups(args.peer.is_some())?;
+    let cpus = cpus()?;
+    let groups = args.selection.groups(args.peer.is_some(), cpus.len())?;
     let settings = Settings {
         generator_core: args.generator_core,
         system_core: args.system_core,
+        cpus,
         hugepages: !args.no_hugepages,
         gateway: args.gateway.clone(),
         peer: args.peer.clone(),
@@ -131,6 +135,11 @@ pub(super) fn run(args: &RunArgs) -> Result<()> {
         files::write(path, report::html(&done.results, None).as_bytes())?;
     }
     conclude(&done, args.json.as_deref())
+}
+
+/// CPUs that may be used.
+pub(super) fn cpus() -> Result<Vec<usize>> {
+    machine::cpus().map_err(|error| Failure::Failed(format!("sched_getaffinity: {error}")))
 }
 
 /// What was not measured, and whether that is a failure.
@@ -166,7 +175,7 @@ fn save(path: &Path, results: &Results) -> anyhow::Result<()> {
 /// What a run needs of the machine, and has no way around.
 fn check(settings: &Settings) -> Result<()> {
     let Settings { generator_core, system_core, gateway, .. } = settings;
-    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    let cpus = settings.cpus.len();
     if generator_core == system_core {
         return Err(Failure::BadInput(format!(
             "--generator-core and --system-core are both {generator_core}: each needs a CPU of its own"

@@ -11,6 +11,7 @@ pub(super) fn text(results: &Results) -> String {
     let mut text = String::new();
     for (title, table) in [
         ("Packets", packets(&results.runs)),
+        ("Scaling without I/O, by the workers' busy time", scaling(&results.runs)),
         ("Sessions", sessions(&results.runs)),
         ("Latency, in µs", latencies(&results.runs)),
     ] {
@@ -80,6 +81,35 @@ fn packets(runs: &[Run]) -> Option<Table> {
             versus("kernel"),
             versus("testpmd"),
             scenario(run),
+        ]);
+    }
+    (!rows.is_empty()).then_some(table)
+}
+
+/// Packets of all workers together, and how many times one worker's they are.
+fn scaling(runs: &[Run]) -> Option<Table> {
+    let rows: Vec<&Run> = runs.iter().filter(|run| run.scenario == "scaling").collect();
+    let heads = [
+        "SYSTEM",
+        ">WORKERS",
+        ">FLOWS EACH",
+        ">MPPS",
+        ">RANGE",
+        ">×ONE WORKER",
+        ">CYCLES",
+        ">LOSS",
+    ];
+    let mut table = Table::new(&heads);
+    for run in &rows {
+        table.row([
+            run.system.clone(),
+            run.workers.to_string(),
+            number::short(u64::from(run.flows)),
+            format!("{:.2}", run.mpps),
+            format!("{:.2}–{:.2}", run.spread.min, run.spread.max),
+            run.scaling(runs).map_or("-".into(), |ratio| format!("{ratio:.2}")),
+            run.cycles_per_packet.map_or("-".into(), |cycles| format!("{cycles:.0}")),
+            percent(run.loss),
         ]);
     }
     (!rows.is_empty()).then_some(table)

@@ -31,6 +31,9 @@ fn each_measurement_of_either_is_marked() {
             // Cycles in the old, packets in the new: 0.5 to 0.6 Mpps.
             ("throughput with zero checksums", "mpps", Some(1.2), Some(false), Mark::Better),
             ("capacity", "sessions", None, None, Mark::OnlyInOld),
+            // One worker as before, two from 39 Mpps (38–40) to 30 (29–31).
+            ("scaling", "mpps", Some(1.0), Some(true), Mark::Same),
+            ("scaling", "mpps", Some(30.0 / 39.0), Some(false), Mark::Worse),
             ("churn", "turn_p999_us", None, None, Mark::OnlyInNew),
         ]
     );

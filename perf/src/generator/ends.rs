@@ -49,6 +49,8 @@ pub(super) fn start_eal(job: &Job) -> Result<Eal> {
     let mut args = job.eal_args.clone();
     match &job.ends {
         job::Ends::Ring { worker_core, .. } => cores.push(*worker_core),
+        // Each worker is its own generator.
+        job::Ends::Memory { worker_cores, .. } => cores.clone_from(worker_cores),
         job::Ends::Devices { tunnel, external } => {
             // memif sends from the other side's memory only where that is one file.
             let zero_copy =
@@ -86,6 +88,7 @@ impl Ends {
                 let (queues, pulse) = ring_gateway::start(eal, job, *max_sessions, pool)?;
                 (queues, Vec::new(), Some(pulse), false)
             }
+            job::Ends::Memory { .. } => bail!("ports in memory have no devices"),
         };
         let published = Arc::new(Published::default());
         Ok(Ends { queues: Some(queues), pool, is_kernels, published, pulse, watches })

@@ -1,7 +1,7 @@
 //! What runs on the generator's core: both devices, the flows, and the steps, one after the other.
 
 use super::{
-    arp,
+    Steps, arp,
     clock::Clock,
     ends::Ends,
     flows::Flows,
@@ -42,6 +42,14 @@ pub(super) struct Templates {
 }
 
 impl Templates {
+    /// To the ports of a system with these MACs: tunnel, external.
+    pub(super) fn new(macs: [MacAddress; 2], nodes: u32, checksums: Checksums) -> Self {
+        Templates {
+            in2out: In2outFrames::new(macs[0], nodes, checksums),
+            out2in: Out2inFrames::new(macs[1], checksums),
+        }
+    }
+
     pub(super) fn of(&self, direction: usize) -> Writer<'_> {
         match direction {
             IN2OUT => Writer::In2out(&self.in2out),
@@ -73,6 +81,25 @@ impl Taker for Nobody {
     fn wrong(&mut self) {}
 }
 
+/// Nothing runs between steps.
+impl Steps for Engine {
+    fn step(&mut self, step: &Step) -> Event {
+        self.run(true);
+        let result = self.fresh_start().and_then(|()| match *step {
+            Step::Establish => self.establish(),
+            Step::Send { load, packets_per_second, warm_up, seconds } => {
+                self.send(load, packets_per_second, warm_up, seconds)
+            }
+            Step::Search { load, loss, seconds } => self.search(load, loss, seconds),
+            Step::NewSessions { per_second, seconds } => self.new_sessions(per_second, seconds),
+            Step::Capacity { most } => self.capacity(most),
+        });
+        self.publish();
+        self.run(false);
+        result.unwrap_or_else(|error| Event::Failed(format!("{error:#}")))
+    }
+}
+
 impl Engine {
     pub(super) fn new(job: &Job, ends: &mut Ends, hz: u64) -> Result<Self> {
         let flows = Flows::new(job.flows, job.hugepages)
@@ -95,23 +122,6 @@ impl Engine {
             is_established: false,
             window: 0,
         })
-    }
-
-    /// One step; nothing runs between steps.
-    pub(super) fn step(&mut self, step: &Step) -> Event {
-        self.run(true);
-        let result = self.fresh_start().and_then(|()| match *step {
-            Step::Establish => self.establish(),
-            Step::Send { load, packets_per_second, warm_up, seconds } => {
-                self.send(load, packets_per_second, warm_up, seconds)
-            }
-            Step::Search { load, loss, seconds } => self.search(load, loss, seconds),
-            Step::NewSessions { per_second, seconds } => self.new_sessions(per_second, seconds),
-            Step::Capacity { most } => self.capacity(most),
-        });
-        self.publish();
-        self.run(false);
-        result.unwrap_or_else(|error| Event::Failed(format!("{error:#}")))
     }
 
     fn run(&self, runs: bool) {
@@ -161,10 +171,8 @@ impl Engine {
                 bail!("nothing is known of the system's {side} port: Establish must come first")
             }
         };
-        Ok(Templates {
-            in2out: In2outFrames::new(mac(Side::Tunnel)?, self.nodes, self.checksums),
-            out2in: Out2inFrames::new(mac(Side::External)?, self.checksums),
-        })
+        let macs = [mac(Side::Tunnel)?, mac(Side::External)?];
+        Ok(Templates::new(macs, self.nodes, self.checksums))
     }
 
     /// Asks for the system until it has answered on both sides.

@@ -38,12 +38,18 @@ pub(super) struct Run {
 
 /// Counts what comes of one window.
 #[derive(Debug)]
-struct Tally {
+pub(super) struct Tally {
     window: u16,
-    received: [u64; 2],
-    bytes: [u64; 2],
-    wrong: u64,
+    pub(super) received: [u64; 2],
+    pub(super) bytes: [u64; 2],
+    pub(super) wrong: u64,
     latencies: Option<Latencies>,
+}
+
+impl Tally {
+    pub(super) fn new(window: u16, latencies: Option<Latencies>) -> Self {
+        Tally { window, received: [0; 2], bytes: [0; 2], wrong: 0, latencies }
+    }
 }
 
 impl Taker for Tally {
@@ -191,8 +197,7 @@ impl Engine {
         }
         let latencies = load.latency.then(Latencies::new).flatten();
         let (warm, counted) = (self.next_window(), self.next_window());
-        let mut tally =
-            Tally { window: counted, received: [0; 2], bytes: [0; 2], wrong: 0, latencies };
+        let mut tally = Tally::new(counted, latencies);
 
         let start = self.clock.begin();
         let mut senders = Senders::new(run, self.flows.len(), (self.clock.hz, start));
@@ -212,7 +217,8 @@ impl Engine {
                 "there are no more flows that were not sent in this job: start another generator"
             );
         }
-        let inside = self.pulse.as_ref().zip(before).map(|(pulse, before)| pulse.since(&before));
+        let inside =
+            self.pulse.as_ref().zip(before).map(|(pulse, before)| pulse.sample().since(&before));
         Ok(Measured {
             seconds: self.clock.seconds_of(end - start),
             tsc_hz: self.clock.hz,

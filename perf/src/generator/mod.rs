@@ -11,18 +11,20 @@
 //!   come of it, `arp`, `flows` which packet is next, `pace` when, `search` at which rate
 //! - with DPDK: `ends` the devices, `lane` bursts through one of them, `send` bursts made, `engine`
 //!   the steps, of them `establish`, `measure`, `capacity`
-//! - `ring_gateway`: a gateway's worker in this process; `router`: a twin of the gateway that only
-//!   forwards
+//! - `inside`: a gateway in this process; `ring_gateway`: its worker on ring devices; `crew`: its workers
+//!   without I/O; `router`: a twin of the gateway that only forwards
 
 mod arp;
 mod capacity;
 mod clock;
+mod crew;
 mod ends;
 mod engine;
 mod establish;
 mod flows;
 mod forward;
 mod frames;
+mod inside;
 mod judge;
 mod lane;
 mod latency;
@@ -39,19 +41,27 @@ mod sum;
 pub use router::router;
 
 use crate::{
-    job::{Event, Job, Step},
+    job::{self, Event, Job, Step},
     plan,
 };
 use anyhow::{Context, Result, bail};
+use crew::Crew;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use ends::Ends;
 use engine::Engine;
-use gateway::dpdk;
+use gateway::dpdk::{self, Eal};
 use seconds::Published;
 use std::{
     io::{self, BufRead, Write},
+    sync::Arc,
     time::{Duration, Instant},
 };
+
+/// Who does the steps.
+trait Steps {
+    /// [`Event::Failed`] where it cannot be done.
+    fn step(&mut self, step: &Step) -> Event;
+}
 
 /// Serves a job on standard input and output, until its input ends. Errors are of a job that cannot be
 /// read, or whose devices cannot be had; of steps the answers tell.
@@ -60,20 +70,36 @@ pub fn generate() -> Result<()> {
 }
 
 /// The same on any two streams. The EAL can be started once per process, and so can this.
-pub fn serve(input: impl BufRead, mut output: impl Write) -> Result<()> {
+pub fn serve(input: impl BufRead, output: impl Write) -> Result<()> {
     let mut lines = input.lines();
     let line = lines.next().context("the first line should be a job, and there is none")??;
     let job: Job = serde_json::from_str(&line).with_context(|| format!("no job: {line}"))?;
     check(&job)?;
     let eal = ends::start_eal(&job)?;
+    if let job::Ends::Memory { max_sessions, .. } = job.ends {
+        let (crew, published) = Crew::start(&eal, &job, max_sessions)?;
+        return attend(&eal, (lines, output), crew, &published, || Ok(()));
+    }
     let mut ends = Ends::open(&eal, &job)?;
-    let mut engine = Engine::new(&job, &mut ends, dpdk::tsc_hz(&eal))?;
+    let engine = Engine::new(&job, &mut ends, dpdk::tsc_hz(&eal))?;
+    let published = [Arc::clone(&ends.published)];
+    attend(&eal, (lines, output), engine, &published, || ends.wait_for_links())
+}
+
+/// Has `worker` do the steps of `lines`, on the first lcore, each once `ready` says so.
+fn attend(
+    eal: &Eal,
+    (lines, mut output): (impl Iterator<Item = io::Result<String>>, impl Write),
+    mut worker: impl Steps + Send + 'static,
+    published: &[Arc<Published>],
+    ready: impl Fn() -> Result<()>,
+) -> Result<()> {
     let (steps, to_do) = crossbeam_channel::bounded::<Step>(1);
     let (done, events) = crossbeam_channel::bounded::<Event>(1);
     let lcore = *eal.worker_lcores().first().context("no lcore for the generator")?;
     let running = eal.launch(lcore, move || {
         for step in to_do {
-            if done.send(engine.step(&step)).is_err() {
+            if done.send(worker.step(&step)).is_err() {
                 break;
             }
         }
@@ -83,9 +109,9 @@ pub fn serve(input: impl BufRead, mut output: impl Write) -> Result<()> {
         let line = line?;
         let result = match serde_json::from_str(&line) {
             Err(error) => Err(anyhow::anyhow!("no step: {line}: {error}")),
-            Ok(step) => ends
-                .wait_for_links()
-                .and_then(|()| follow(step, &steps, &events, &ends.published, &mut output)),
+            Ok(step) => {
+                ready().and_then(|()| follow(step, &steps, &events, published, &mut output))
+            }
         };
         let event = result.unwrap_or_else(|error| Event::Failed(format!("{error:#}")));
         say(&mut output, &event)?;
@@ -110,11 +136,11 @@ fn follow(
     step: Step,
     steps: &Sender<Step>,
     events: &Receiver<Event>,
-    published: &Published,
+    published: &[Arc<Published>],
     output: &mut impl Write,
 ) -> Result<Event> {
     const SECOND: Duration = Duration::from_secs(1);
-    let mut before = published.totals();
+    let mut before = seconds::totals(published);
     steps.send(step).context("the generator's loop has ended")?;
     let mut next = Instant::now() + SECOND;
     loop {
@@ -122,7 +148,7 @@ fn follow(
             Ok(event) => return Ok(event),
             Err(RecvTimeoutError::Disconnected) => bail!("the generator's loop has ended"),
             Err(RecvTimeoutError::Timeout) => {
-                let totals = published.totals();
+                let totals = seconds::totals(published);
                 say(output, &Event::Second(seconds::between(&before, &totals)))?;
                 before = totals;
                 next += SECOND;

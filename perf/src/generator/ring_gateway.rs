@@ -1,27 +1,18 @@
 //! A gateway's worker in the generator's own process, on ring devices: what one core does where I/O costs
 //! next to nothing.
 
-use super::ends::{Queues, open_device};
-use crate::{job::Job, plan, system::Sample};
+use super::{
+    ends::{Queues, open_device},
+    inside::{Counted, Inside},
+};
+use crate::{job::Job, system::Sample};
 use anyhow::{Context, Result};
-use arc_swap::ArcSwap;
 use gateway::{
-    datapath::{
-        DatapathConfig, PortConfig, Worker, WorkerCounters, counters::Counter, handoff::Handoff,
-        laps::Stage,
-    },
+    datapath::{Worker, handoff::Handoff},
     dpdk::{DpdkIo, Eal, Mbuf, Mempool},
-    memory::Pages,
-    nat::{
-        Nat, NatConfig, PolicyTable, Tick, Timeouts, VtepNumbers,
-        policy_table::{NodeEntry, PolicyEntry},
-        timeouts::TimeoutSettings,
-    },
-    verdict::{DropReason, Side},
-    wire::{Both, MacAddress},
+    nat::Tick,
 };
 use std::{
-    collections::HashMap,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -30,8 +21,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-const TUNNEL_MAC: MacAddress = MacAddress([2, 0, 0, 0, 0, 0x10]);
-const EXTERNAL_MAC: MacAddress = MacAddress([2, 0, 0, 0, 0, 0x20]);
 /// How often a worker that rests looks whether it is to go on.
 const REST: Duration = Duration::from_micros(500);
 
@@ -39,8 +28,7 @@ const REST: Duration = Duration::from_micros(500);
 #[derive(Debug)]
 pub(super) struct Pulse {
     runs: AtomicBool,
-    counters: Arc<WorkerCounters>,
-    session_bytes: u64,
+    counted: Counted,
 }
 
 impl Pulse {
@@ -51,53 +39,7 @@ impl Pulse {
 
     /// Since start.
     pub(super) fn sample(&self) -> Sample {
-        let counters = &self.counters;
-        let drops = |reason: &DropReason| -> u64 {
-            Side::ALL.iter().map(|side| counters.drops(*side, *reason)).sum()
-        };
-        let ended =
-            [&counters.sessions_expired, &counters.sessions_cut, &counters.sessions_flushed];
-        let cycles = &counters.cycles;
-        let stage = |stage: &Stage| (stage.label().to_owned(), cycles.stage(*stage));
-        Sample {
-            busy_cycles: cycles.busy.get(),
-            packets: cycles.packets.get(),
-            turns: cycles.turns.get(),
-            stages: Stage::ALL.iter().map(stage).collect(),
-            turn_cycles: cycles.durations().collect(),
-            sessions: counters.sessions.get(),
-            sessions_created: counters.sessions_created.get(),
-            sessions_ended: ended.map(Counter::get).iter().sum(),
-            session_bytes: self.session_bytes,
-            drops: DropReason::ALL
-                .iter()
-                .map(|reason| (reason.label().to_owned(), drops(reason)))
-                .filter(|(_, count)| *count > 0)
-                .collect(),
-        }
-    }
-
-    /// What was counted since `before`; what is no count is as it is.
-    pub(super) fn since(&self, before: &Sample) -> Sample {
-        let mut sample = self.sample();
-        sample.busy_cycles -= before.busy_cycles;
-        sample.packets -= before.packets;
-        sample.turns -= before.turns;
-        sample.sessions_created -= before.sessions_created;
-        sample.sessions_ended -= before.sessions_ended;
-        for (stage, cycles) in &mut sample.stages {
-            *cycles -= before.stages.get(stage).copied().unwrap_or(0);
-        }
-        for (bound, count) in &mut sample.turn_cycles {
-            let earlier = before.turn_cycles.iter().find(|(of, _)| of == bound);
-            *count -= earlier.map_or(0, |(_, count)| *count);
-        }
-        sample.turn_cycles.retain(|(_, count)| *count > 0);
-        for (reason, count) in &mut sample.drops {
-            *count -= before.drops.get(reason).copied().unwrap_or(0);
-        }
-        sample.drops.retain(|_, count| *count > 0);
-        sample
+        self.counted.sample()
     }
 }
 
@@ -118,31 +60,9 @@ pub(super) fn start(
     let io = DpdkIo::new((tunnel_rx, tunnel_tx), (external_rx, external_tx), pool);
 
     let lcore = *eal.worker_lcores().get(1).context("no lcore for the gateway's worker")?;
-    let config = Arc::new(config()?);
-    let handoff = Handoff::alone();
-    let nat = NatConfig {
-        max_sessions: Both { v4: max_sessions, v6: 0 },
-        pages: if job.hugepages { Pages::Huge } else { Pages::Transparent },
-        // Once answered they stay, while other systems are measured.
-        timeouts: Timeouts::new(&TimeoutSettings { udp: 1_000_000, ..TimeoutSettings::default() }),
-        mss_limit: config.mss_limits(),
-        l4_ports: handoff.l4_ports(),
-        secret: [7; 32],
-    };
-    let nat = eal
-        .run_on(lcore, move || Nat::new(&nat))?
-        .with_context(|| format!("no memory for {max_sessions} sessions"))?;
-    let counters = Arc::new(WorkerCounters::new(1));
-    let pulse = Arc::new(Pulse {
-        runs: AtomicBool::new(false),
-        counters: Arc::clone(&counters),
-        session_bytes: nat.memory().bytes as u64,
-    });
-    let policies = Arc::new(ArcSwap::from_pointee(policies(job.nodes)));
-    // Nobody asks this worker anything.
-    let (_, requests) = crossbeam_channel::bounded(1);
-    let mut worker = Worker::new(config, nat, policies, counters, requests, handoff);
-    worker.count_cycles(true);
+    let inside = Inside::new(job, max_sessions)?;
+    let (worker, counted) = eal.run_on(lcore, move || inside.worker(Handoff::alone()))??;
+    let pulse = Arc::new(Pulse { runs: AtomicBool::new(false), counted });
     let shared = Arc::clone(&pulse);
     // It ends with the process.
     eal.launch(lcore, move || work(worker, io, &shared))?;
@@ -161,32 +81,4 @@ fn work(mut worker: Worker<Mbuf>, mut io: DpdkIo, pulse: &Pulse) {
         let now = Tick::from_millis(started.elapsed().as_millis() as u64);
         worker.poll_once(&mut io, now);
     }
-}
-
-fn config() -> Result<DatapathConfig> {
-    let port = |mac, address: std::net::Ipv4Addr, gateways| -> Result<PortConfig> {
-        let addresses = vec![format!("{address}/24").parse()?];
-        Ok(PortConfig { mac, addresses, gateways, mtu: usize::from(super::ends::MTU), vlan: 0 })
-    };
-    let tunnel = port(TUNNEL_MAC, plan::TUNNEL, vec![])?;
-    let external = port(EXTERNAL_MAC, plan::EXTERNAL, vec![plan::ROUTER.into()])?;
-    DatapathConfig::new(tunnel, external, plan::VXLAN_PORT, 1000)
-        .map_err(|_| anyhow::anyhow!("a port without an address"))
-}
-
-fn policies(nodes: u32) -> PolicyTable {
-    let [first, last] = plan::EGRESS_IPS.map(|ip| ip.to_bits());
-    let egress_ips: Vec<_> =
-        (first..=last).map(|ip| std::net::Ipv4Addr::from_bits(ip).into()).collect();
-    let policy = PolicyEntry::new("perf", &egress_ips, &[]);
-    let pods = format!("{}/{}", plan::PODS.0, plan::PODS.1);
-    let nodes: HashMap<_, _> = (0..nodes)
-        .map(|number| {
-            let source_cidrs = pods.parse().into_iter().collect();
-            let node = NodeEntry { name: format!("node{number}"), source_cidrs };
-            (plan::node(number).into(), node)
-        })
-        .collect();
-    let vteps = vec![plan::TUNNEL.into()];
-    PolicyTable::new(1, [(plan::POLICY, policy)].into(), nodes, vteps, VtepNumbers::default())
 }

@@ -7,7 +7,7 @@ use super::{
 use crate::{
     job::{Direction, Frames, Order},
     result::{Results, Run},
-    suite::nearness::APART,
+    suite::{nearness::APART, scenarios::workers},
 };
 
 use gateway::datapath::laps::Stage;
@@ -42,6 +42,7 @@ pub fn html(results: &Results, earlier: Option<&Results>) -> String {
         stages(runs),
         latency(runs),
         sessions(runs),
+        scaling(runs),
         sizes(runs),
         sizing(runs),
         all(runs, earlier),
@@ -251,6 +252,38 @@ fn sessions(runs: &[Run]) -> String {
     section("Sessions", &body)
 }
 
+/// What all workers do together, and how many times one worker's that is.
+fn scaling(runs: &[Run]) -> String {
+    let those = || runs.iter().filter(|run| run.scenario == "scaling");
+    let ratio = |run: &Run| run.scaling(runs).map_or(String::new(), |ratio| number(ratio, 2) + "×");
+    let bar = |run: &Run| Bar {
+        name: format!("{}, {} flows each", workers(run.workers), flows(run.flows)),
+        parts: vec![("Mpps".to_owned(), run.mpps)],
+        note: format!("{} Mpps {}", short(run.mpps), ratio(run)),
+    };
+    let drawn = bars("Mpps of all workers together", &those().map(bar).collect::<Vec<_>>());
+    let heading =
+        ["system", "workers", "flows each", "Mpps", "min", "max", "times one worker", "cycles"];
+    let mut rows = vec![heading.map(str::to_owned).to_vec()];
+    rows.extend(those().map(|run| {
+        vec![
+            system(run),
+            run.workers.to_string(),
+            flows(run.flows),
+            number(run.mpps, 2),
+            number(run.spread.min, 2),
+            number(run.spread.max, 2),
+            ratio(run),
+            optional(run.cycles_per_packet, 0),
+        ]
+    }));
+    let note = "<p>Workers without I/O, on a CPU each, with flows of their own. Packets are those of the time in \
+                which workers are busy: they fill their ports themselves, which does not count.</p>";
+    let body =
+        if rows.len() > 1 { note.to_owned() + &drawn + &table(&rows) } else { String::new() };
+    section("Scaling: Mpps by workers, and times one worker's", &body)
+}
+
 fn sizes(runs: &[Run]) -> String {
     let ours = runs.iter().filter(|run| is_throughput(run) && run.system == "gateway");
     let bar = |run: &Run| Bar {
@@ -311,6 +344,7 @@ fn all(runs: &[Run], earlier: Option<&Results>) -> String {
         "frames",
         "flows",
         "order",
+        "workers",
         "Mpps",
         "Gbit/s",
         "cycles",
@@ -336,6 +370,7 @@ fn all(runs: &[Run], earlier: Option<&Results>) -> String {
             frames(run.frames).to_owned(),
             flows(run.flows),
             order(run.order).to_owned(),
+            run.workers.to_string(),
             number(run.mpps, 3),
             number(run.gbps, 2),
             optional(run.cycles_per_packet, 0),

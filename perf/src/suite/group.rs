@@ -1,6 +1,6 @@
 //! What is measured side by side, and what generators and systems are told for it.
 
-use super::scenarios::{Io, Scenario, Subject};
+use super::scenarios::{Io, Scenario, Subject, workers};
 use crate::{
     job::{Checksums, Direction, Ends, FarSide, Frames, Job, Load, Order, Step},
     plan::MAX_NODES,
@@ -36,13 +36,14 @@ pub struct Timing {
 }
 
 impl Timing {
-    pub const QUICK: Timing = Timing { repeats: 3, seconds: 1.0, warm_up: 0.2, patience: 45.0 };
+    pub const QUICK: Timing = Timing { repeats: 3, seconds: 1.0, warm_up: 0.2, patience: 25.0 };
     pub const FULL: Timing = Timing { repeats: 7, seconds: 2.0, warm_up: 0.3, patience: 300.0 };
 }
 
 /// What systems that run at the same time are asked, one after the other.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Group {
+    /// Of each worker.
     pub flows: u32,
     pub table: Table,
     pub checksums: Checksums,
@@ -126,6 +127,7 @@ impl Group {
             Class::Memif => "memif",
             Class::Veth => "veth",
             Class::Ring => "ring",
+            Class::None => "none",
         });
         let flows = match self.flows {
             1 => "1 flow".to_owned(),
@@ -165,6 +167,10 @@ impl Group {
         let max_sessions = self.spec(subject).max_sessions;
         let (ends, eal_args) = match devices {
             Some(([tunnel, external], eal_args)) => (Ends::Devices { tunnel, external }, eal_args),
+            None if subject.io == Io::None => {
+                let worker_cores = settings.worker_cores(subject.workers);
+                (Ends::Memory { worker_cores, max_sessions }, Vec::new())
+            }
             None => (Ends::Ring { worker_core: settings.system_core, max_sessions }, Vec::new()),
         };
         Job {
@@ -181,14 +187,13 @@ impl Group {
 
     /// Seconds that it takes, by and large.
     pub fn estimate(&self, timing: &Timing) -> f64 {
-        // A kernel opens 0.2 million sessions in a second, the others over a million.
-        let subjects = self.subjects();
-        let start: f64 = subjects
-            .iter()
-            .map(|subject| {
-                2.0 + f64::from(self.flows) / if subject.io.is_veth() { 2e5 } else { 1e6 }
-            })
-            .sum();
+        // A kernel opens 0.2 million sessions in a second, the others over a million; where the generator
+        // holds the system, one program has to start.
+        let start = |subject: &Subject| {
+            let programs = if subject.io.is_inside() { 0.5 } else { 2.0 };
+            programs + f64::from(self.flows) / if subject.io.is_veth() { 2e5 } else { 1e6 }
+        };
+        let start: f64 = self.subjects().iter().map(start).sum();
         let measured = self.measurements.iter().map(|measurement| measurement.seconds(timing));
         start + measured.sum::<f64>()
     }
@@ -199,6 +204,7 @@ enum Class {
     Memif,
     Veth,
     Ring,
+    None,
 }
 
 impl Measurement {
@@ -215,7 +221,13 @@ impl Measurement {
     pub(super) fn only(mut self, only: &[String]) -> Option<Self> {
         let name = self.name();
         self.subjects.retain(|subject| {
-            let described = format!("{}, {}, {name}", subject.kind.name(), subject.io.name());
+            let (kind, io) = (subject.kind.name(), subject.io.name());
+            let described = match subject.io {
+                Io::None => format!("{kind}, {io}, {name}, {}", workers(subject.workers)),
+                Io::Memif | Io::Ring | Io::AfPacket | Io::AfXdp | Io::Veth => {
+                    format!("{kind}, {io}, {name}")
+                }
+            };
             only.is_empty() || only.iter().any(|text| described.contains(text.as_str()))
         });
         (!self.subjects.is_empty()).then_some(self)
@@ -226,7 +238,8 @@ impl Measurement {
             Scenario::Throughput
             | Scenario::ZeroChecksums
             | Scenario::Ndr
-            | Scenario::Latency(_) => Table::Flows,
+            | Scenario::Latency(_)
+            | Scenario::Scaling => Table::Flows,
             Scenario::NewSessions | Scenario::TearDown => Table::Wide,
             Scenario::Mixed(_) | Scenario::Churn(_) => Table::Churning,
             Scenario::Capacity => Table::Full,
@@ -244,6 +257,7 @@ impl Measurement {
         self.subjects.first().map(|subject| match subject.io {
             Io::Memif => Class::Memif,
             Io::Ring => Class::Ring,
+            Io::None => Class::None,
             Io::AfPacket | Io::AfXdp | Io::Veth => Class::Veth,
         })
     }
@@ -274,7 +288,8 @@ impl Measurement {
             | Scenario::ZeroChecksums
             | Scenario::Latency(_)
             | Scenario::Churn(_)
-            | Scenario::TearDown => *timing,
+            | Scenario::TearDown
+            | Scenario::Scaling => *timing,
         }
     }
 
@@ -284,9 +299,10 @@ impl Measurement {
         let Timing { seconds, warm_up, .. } = self.timing(timing);
         let load = self.load();
         Some(match self.scenario {
-            Scenario::Throughput | Scenario::Mixed(_) | Scenario::ZeroChecksums => {
-                Step::Send { load, packets_per_second: None, warm_up, seconds }
-            }
+            Scenario::Throughput
+            | Scenario::Mixed(_)
+            | Scenario::ZeroChecksums
+            | Scenario::Scaling => Step::Send { load, packets_per_second: None, warm_up, seconds },
             Scenario::Latency(percent) => Step::Send {
                 load,
                 packets_per_second: throughput.map(|rate| rate * f64::from(percent) / 100.0),
@@ -332,7 +348,8 @@ impl Measurement {
             Scenario::Throughput
             | Scenario::Mixed(_)
             | Scenario::ZeroChecksums
-            | Scenario::Latency(_) => repeats * (seconds + warm_up + 0.1),
+            | Scenario::Latency(_)
+            | Scenario::Scaling => repeats * (seconds + warm_up + 0.1),
             Scenario::Ndr => repeats * TRIALS * (seconds + 0.1),
             Scenario::NewSessions => repeats * (seconds + 0.5 + establish),
             Scenario::TearDown => repeats * (0.5 + establish),

@@ -87,7 +87,8 @@ impl Repeat {
                 | Scenario::Ndr
                 | Scenario::Latency(_)
                 | Scenario::TearDown
-                | Scenario::Capacity => None,
+                | Scenario::Capacity
+                | Scenario::Scaling => None,
             },
             sessions: counted.map(|counted| counted.sessions),
             session_bytes: counted.map(|counted| counted.session_bytes),
@@ -99,32 +100,6 @@ impl Repeat {
             distance: None,
             wrong: measured.wrong,
         }
-    }
-}
-
-/// What was counted between two samples; sessions and memory as they are at the second.
-pub fn between(before: &Sample, after: &Sample) -> Sample {
-    let less = |after: &BTreeMap<String, u64>, before: &BTreeMap<String, u64>| {
-        let was = |name: &String| before.get(name).copied().unwrap_or(0);
-        after.iter().map(|(name, n)| (name.clone(), n.saturating_sub(was(name)))).collect()
-    };
-    let turns: BTreeMap<u64, u64> = before.turn_cycles.iter().copied().collect();
-    let was = |bound: &u64| turns.get(bound).copied().unwrap_or(0);
-    Sample {
-        busy_cycles: after.busy_cycles.saturating_sub(before.busy_cycles),
-        packets: after.packets.saturating_sub(before.packets),
-        turns: after.turns.saturating_sub(before.turns),
-        stages: less(&after.stages, &before.stages),
-        turn_cycles: after
-            .turn_cycles
-            .iter()
-            .map(|(bound, number)| (*bound, number.saturating_sub(was(bound))))
-            .collect(),
-        sessions: after.sessions,
-        sessions_created: after.sessions_created.saturating_sub(before.sessions_created),
-        sessions_ended: after.sessions_ended.saturating_sub(before.sessions_ended),
-        session_bytes: after.session_bytes,
-        drops: less(&after.drops, &before.drops),
     }
 }
 
@@ -177,7 +152,7 @@ pub fn run(
         frames: measurement.frames,
         flows: measurement.flows,
         order: measurement.order,
-        workers: 1,
+        workers: subject.workers,
         mpps,
         gbps: some(|r| r.gbps)?,
         cycles_per_packet: medians(repeats, cycles),
@@ -220,7 +195,7 @@ fn about(
         Scenario::Throughput | Scenario::Mixed(_) | Scenario::ZeroChecksums => {
             ("cycles_per_packet", all(&cycles))
         }
-        Scenario::Ndr => ("mpps", None),
+        Scenario::Ndr | Scenario::Scaling => ("mpps", None),
         Scenario::Latency(_) => {
             ("latency_us.p99", all(&|repeat| repeat.latency.map(|latency| latency.p99)))
         }

@@ -43,6 +43,8 @@ pub struct Settings {
     pub generator_core: usize,
     /// The CPU of whatever is measured.
     pub system_core: usize,
+    /// All that may be used.
+    pub cpus: Vec<usize>,
     pub hugepages: bool,
     /// The program `egress-gateway`; `None`: the one beside this program.
     pub gateway: Option<PathBuf>,
@@ -51,6 +53,15 @@ pub struct Settings {
     pub timing: Timing,
     /// Of the time stamp counter; 0 where there is none.
     pub tsc_hz: u64,
+}
+
+impl Settings {
+    /// CPUs for so many workers that are generators too.
+    pub fn worker_cores(&self, workers: usize) -> Vec<usize> {
+        let first = [self.system_core, self.generator_core];
+        let others = self.cpus.iter().copied().filter(|cpu| !first.contains(cpu));
+        first.into_iter().chain(others).take(workers).collect()
+    }
 }
 
 /// What came of a whole run.

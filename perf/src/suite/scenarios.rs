@@ -1,8 +1,8 @@
 //! The standard set: a table, a row for each measurement, with the systems that take part in it. Rows that
 //! need the same systems, flows and tables make a [`Group`], whose systems alternate.
 //!
-//! Two workers beside one are not here: with two CPUs one of them is the generator's. `cargo bench -p
-//! gateway --bench nat two_workers` measures them without I/O.
+//! Several workers beside one are measured without I/O: through devices the generator, on a CPU of its own, would
+//! have to send as fast as all of them forward.
 
 use super::group::{Group, Measurement};
 use crate::job::{
@@ -17,6 +17,7 @@ use serde::Serialize;
 pub struct Subject {
     pub kind: Kind,
     pub io: Io,
+    pub workers: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -41,6 +42,8 @@ pub enum Io {
     Memif,
     /// In the generator's own process.
     Ring,
+    /// There too; each worker fills its ports itself.
+    None,
     AfPacket,
     AfXdp,
     /// The kernel's end of a veth.
@@ -69,6 +72,8 @@ pub enum Scenario {
     TearDown,
     /// How many sessions there is room for (RFC 9693 section 4.7).
     Capacity,
+    /// What several workers do beside one, each with as many flows of its own.
+    Scaling,
 }
 
 /// One line of the table.
@@ -90,15 +95,15 @@ enum Set {
     Full,
 }
 
-const GATEWAY: Subject = Subject { kind: Kind::Gateway, io: Io::Memif };
-const ZERO_COPY: Subject = Subject { kind: Kind::ZeroCopy, io: Io::Memif };
-const ROUTER: Subject = Subject { kind: Kind::Router, io: Io::Memif };
-const TESTPMD: Subject = Subject { kind: Kind::Testpmd, io: Io::Memif };
-const PEER: Subject = Subject { kind: Kind::Peer, io: Io::Memif };
-const KERNEL: Subject = Subject { kind: Kind::Kernel, io: Io::Veth };
-const AF_PACKET: Subject = Subject { kind: Kind::Gateway, io: Io::AfPacket };
-const AF_XDP: Subject = Subject { kind: Kind::Gateway, io: Io::AfXdp };
-const IN_PROCESS: Subject = Subject { kind: Kind::Gateway, io: Io::Ring };
+const GATEWAY: Subject = Subject::new(Kind::Gateway, Io::Memif);
+const ZERO_COPY: Subject = Subject::new(Kind::ZeroCopy, Io::Memif);
+const ROUTER: Subject = Subject::new(Kind::Router, Io::Memif);
+const TESTPMD: Subject = Subject::new(Kind::Testpmd, Io::Memif);
+const PEER: Subject = Subject::new(Kind::Peer, Io::Memif);
+const KERNEL: Subject = Subject::new(Kind::Kernel, Io::Veth);
+const AF_PACKET: Subject = Subject::new(Kind::Gateway, Io::AfPacket);
+const AF_XDP: Subject = Subject::new(Kind::Gateway, Io::AfXdp);
+const IN_PROCESS: Subject = Subject::new(Kind::Gateway, Io::Ring);
 
 const ALL: &[Subject] = &[GATEWAY, ZERO_COPY, ROUTER, TESTPMD, PEER];
 const NATS: &[Subject] = &[GATEWAY, PEER];
@@ -106,9 +111,10 @@ const TWINS: &[Subject] = &[GATEWAY, ZERO_COPY, ROUTER, PEER];
 const US: &[Subject] = &[GATEWAY];
 const VETH: &[Subject] = &[KERNEL, AF_PACKET, AF_XDP];
 const RING: &[Subject] = &[IN_PROCESS];
+const CREWS: &[Subject] = &[crew(1), crew(2), crew(4), crew(8), crew(16), crew(32), crew(64)];
 
 use Scenario::{
-    Capacity, Churn, Latency, Mixed, Ndr, NewSessions, TearDown, Throughput, ZeroChecksums,
+    Capacity, Churn, Latency, Mixed, Ndr, NewSessions, Scaling, TearDown, Throughput, ZeroChecksums,
 };
 use Set::{Full, Quick};
 
@@ -168,7 +174,14 @@ const TABLE: &[Row] = &[
     row(Quick, 1_000_000,  Throughput,    In2out, Smallest, Random,     RING),
     row(Quick, 1_000_000,  Latency(50),   In2out, Smallest, Random,     RING),
     row(Full,  1_000_000,  Latency(90),   In2out, Smallest, Random,     RING),
+
+    row(Full,  1_000,      Scaling,       In2out, Smallest, Random,     CREWS),
+    row(Quick, 100_000,    Scaling,       In2out, Smallest, Random,     CREWS),
 ];
+
+const fn crew(workers: usize) -> Subject {
+    Subject { workers, ..Subject::new(Kind::Gateway, Io::None) }
+}
 
 const fn row(
     set: Set,
@@ -183,8 +196,9 @@ const fn row(
 }
 
 /// The standard set, in the order in which it is measured: without the rows that are only in the full
-/// set, without the peer where there is none, and only what has all of the `only` in its description.
-pub fn groups(quick: bool, peer: bool, only: &[String]) -> Vec<Group> {
+/// set, without the peer where there is none, with no more workers than CPUs, and only what has one of the
+/// `only` in its description.
+pub fn groups(quick: bool, peer: bool, cpus: usize, only: &[String]) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
     for row in TABLE.iter().filter(|row| !quick || row.set == Quick) {
         let measurement = Measurement {
@@ -197,7 +211,7 @@ pub fn groups(quick: bool, peer: bool, only: &[String]) -> Vec<Group> {
                 .subjects
                 .iter()
                 .copied()
-                .filter(|s| peer || s.kind != Kind::Peer)
+                .filter(|s| (peer || s.kind != Kind::Peer) && s.workers <= cpus)
                 .collect(),
         };
         let Some(measurement) = measurement.only(only) else { continue };
@@ -210,10 +224,29 @@ pub fn groups(quick: bool, peer: bool, only: &[String]) -> Vec<Group> {
 }
 
 impl Subject {
-    /// `gateway over memif`
-    pub fn title(self) -> String {
-        format!("{} over {}", self.kind.name(), self.io.name())
+    const fn new(kind: Kind, io: Io) -> Self {
+        Subject { kind, io, workers: 1 }
     }
+
+    /// `gateway over memif`, `gateway with 2 workers over none`
+    pub fn title(self) -> String {
+        format!("{} over {}", self.name(), self.io.name())
+    }
+
+    /// The same without its I/O.
+    pub fn name(self) -> String {
+        match self.io {
+            Io::None => format!("{} with {}", self.kind.name(), workers(self.workers)),
+            Io::Memif | Io::Ring | Io::AfPacket | Io::AfXdp | Io::Veth => {
+                self.kind.name().to_owned()
+            }
+        }
+    }
+}
+
+/// `1 worker`, `2 workers`
+pub(crate) fn workers(number: usize) -> String {
+    format!("{number} worker{}", if number == 1 { "" } else { "s" })
 }
 
 impl Kind {
@@ -239,6 +272,7 @@ impl Io {
         match self {
             Io::Memif => "memif",
             Io::Ring => "ring",
+            Io::None => "none",
             Io::AfPacket => "af_packet",
             Io::AfXdp => "af_xdp",
             Io::Veth => "veth",
@@ -248,6 +282,11 @@ impl Io {
     /// Systems of one group have devices of one sort.
     pub(super) fn is_veth(self) -> bool {
         matches!(self, Io::AfPacket | Io::AfXdp | Io::Veth)
+    }
+
+    /// Whether the generator's process holds the system.
+    pub(super) fn is_inside(self) -> bool {
+        matches!(self, Io::Ring | Io::None)
     }
 }
 
@@ -264,6 +303,7 @@ impl Scenario {
             Churn(rate) => format!("churn of {:.1} M a second", f64::from(rate) / 1e6),
             TearDown => "tear-down".into(),
             Capacity => "capacity".into(),
+            Scaling => "scaling".into(),
         }
     }
 }

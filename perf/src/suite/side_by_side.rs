@@ -10,7 +10,7 @@ use super::{
     live::Live,
     measure::{self, Repeat},
     nearness::Nearness,
-    scenarios::{Io, Kind, Scenario, Subject},
+    scenarios::{Kind, Scenario, Subject},
     start::Start,
 };
 use crate::{
@@ -95,8 +95,7 @@ impl Turns<'_> {
                 Ok(system) => live.push(system),
                 Err(error) => {
                     // Devices that the kernel may not have, and NATs that are not ours, may be missing.
-                    let is_failure =
-                        subject.kind.is_gateway() && matches!(subject.io, Io::Memif | Io::Ring);
+                    let is_failure = subject.kind.is_gateway() && !subject.io.is_veth();
                     self.skip(subject, self.group.name(), &error, is_failure);
                 }
             }
@@ -106,11 +105,9 @@ impl Turns<'_> {
 
     /// Starts a system and its generator, has all flows established, and pauses it.
     fn start(&mut self, subject: Subject) -> Result<Live> {
-        let system = match subject.io {
-            Io::Ring => None,
-            Io::Memif | Io::AfPacket | Io::AfXdp | Io::Veth => {
-                Some(self.start.system(&self.group.spec(subject))?)
-            }
+        let system = match subject.io.is_inside() {
+            true => None,
+            false => Some(self.start.system(&self.group.spec(subject))?),
         };
         let devices = system.as_ref().map(|system| system.devices());
         let job = self.group.job(subject, devices, self.settings);
@@ -234,6 +231,9 @@ impl Turns<'_> {
                 let most = u64::from(self.group.spec(subject).max_sessions);
                 vec![format!("configured for {} sessions", admin::number::grouped(most))]
             }
+            Scenario::Scaling => {
+                vec!["packets by the workers' busy time; each has so many flows".to_owned()]
+            }
             Scenario::Throughput
             | Scenario::Mixed(_)
             | Scenario::ZeroChecksums
@@ -286,7 +286,7 @@ impl Turns<'_> {
         let event = self.ask(live, &step)?;
         let after = live.sample()?;
         live.has_others |= !matches!(step, Step::Send { load: Load { new_sessions: 0.0, .. }, .. });
-        let counted = before.zip(after).map(|(before, after)| measure::between(&before, &after));
+        let counted = before.zip(after).map(|(before, after)| after.since(&before));
         if let Event::Measured(measured) = event {
             self.outcome.tsc_hz = measured.tsc_hz;
             let counted = counted.as_ref().or(measured.inside.as_ref());

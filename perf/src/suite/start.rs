@@ -86,7 +86,7 @@ impl Start for Programs<'_> {
     fn system(&mut self, spec: &Spec) -> Result<Box<dyn System>> {
         let io = match (spec.subject.kind, spec.subject.io) {
             (Kind::ZeroCopy, _) => system::Io::MemifZeroCopy,
-            (_, Io::Memif | Io::Ring) => system::Io::Memif,
+            (_, Io::Memif | Io::Ring | Io::None) => system::Io::Memif,
             (_, Io::AfPacket | Io::Veth) => system::Io::AfPacket,
             (_, Io::AfXdp) => system::Io::AfXdp,
         };

@@ -3,6 +3,7 @@
 //! - [`gateway`]: the product; [`testpmd`]: the floor under it; [`kernel`]: Linux' own NAT; [`router`]: our own
 //!   forwarding without NAT; [`peer`]: anybody else's
 //! - [`place`]: on which CPUs; `cable`: by which devices, with a `namespace` where these are veths
+//! - [`Sample`]: what a system counts
 //! - `process`: a program that runs, stops, ends; `keeper`: why nothing is left behind, however we end
 //! - [`hugepages`]: for all of them
 
@@ -16,19 +17,17 @@ pub mod peer;
 pub mod place;
 mod process;
 pub mod router;
+mod sample;
 pub mod testpmd;
 
 pub use cable::Io;
 pub use hugepages::Hugepages;
 pub use place::Place;
+pub use sample::Sample;
 
 use anyhow::{Context, Result, ensure};
 use keeper::{Keeper, quoted};
-use serde::{Deserialize, Serialize};
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 /// One system under test that runs. It ends, with all that was made for it, when it is dropped.
 pub trait System: Send {
@@ -53,26 +52,6 @@ pub trait System: Send {
 
     /// Ends all sessions; seconds that it took, `None` where it has none.
     fn flush(&mut self) -> Result<Option<f64>>;
-}
-
-/// Counted since start.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Sample {
-    /// Of the time stamp counter: turns of the loop that found packets.
-    pub busy_cycles: u64,
-    /// Packets of these turns.
-    pub packets: u64,
-    pub turns: u64,
-    /// Cycles by stage, where the system tells them.
-    pub stages: BTreeMap<String, u64>,
-    /// Duration of busy turns: (upper bound in cycles, number), ascending.
-    pub turn_cycles: Vec<(u64, u64)>,
-    pub sessions: u64,
-    pub sessions_created: u64,
-    pub sessions_ended: u64,
-    /// Memory of the session table.
-    pub session_bytes: u64,
-    pub drops: BTreeMap<String, u64>,
 }
 
 /// A fresh folder for one system's files and sockets.

@@ -1,10 +1,7 @@
 //! Which CPU is whose, and where memory comes from.
 
+use crate::machine;
 use anyhow::{Context, Result, ensure};
-use nix::{
-    sched::{CpuSet, sched_getaffinity},
-    unistd::Pid,
-};
 use std::process::Command;
 
 /// Where a system runs.
@@ -36,9 +33,8 @@ impl Place {
 
     /// CPUs that are not the generator's, of those that this process may use.
     pub(super) fn others(&self) -> Result<Vec<usize>> {
-        let allowed = sched_getaffinity(Pid::from_raw(0)).context("sched_getaffinity")?;
-        let is_allowed = |core: &usize| allowed.is_set(*core).unwrap_or(false);
-        if let Some(core) = self.cores.iter().find(|core| !is_allowed(core)) {
+        let allowed = machine::cpus().context("sched_getaffinity")?;
+        if let Some(core) = self.cores.iter().find(|core| !allowed.contains(core)) {
             anyhow::bail!("CPU {core} is not one that this process may use");
         }
         ensure!(
@@ -46,8 +42,7 @@ impl Place {
             "CPU {} is the generator's: a system needs another",
             self.generator_core
         );
-        let all = (0..CpuSet::count()).filter(is_allowed);
-        Ok(all.filter(|core| *core != self.generator_core).collect())
+        Ok(allowed.into_iter().filter(|core| *core != self.generator_core).collect())
     }
 
     /// Begins a command on all CPUs but the generator's; its words are still to come.
@@ -104,8 +99,7 @@ mod tests {
 
     #[test]
     fn a_system_is_kept_off_the_generators_cpu() {
-        let first = sched_getaffinity(Pid::from_raw(0)).unwrap();
-        let first = (0..CpuSet::count()).find(|core| first.is_set(*core).unwrap()).unwrap();
+        let first = machine::cpus().unwrap()[0];
         let error = place(&[first], first).others().unwrap_err().to_string();
         assert!(error.contains("the generator's"), "{error}");
         let error = place(&[1023], first).command().unwrap_err().to_string();

@@ -63,6 +63,7 @@ pub(crate) fn settings() -> Settings {
     Settings {
         generator_core: 0,
         system_core: 1,
+        cpus: vec![0, 1],
         hugepages: false,
         gateway: None,
         peer: None,
@@ -83,14 +84,17 @@ impl Start for Fakes {
     }
 
     fn generator(&mut self, job: &Job, stop: &AtomicBool) -> Result<Generator> {
-        let (tunnel, inside) = match &job.ends {
-            Ends::Devices { tunnel, .. } => (tunnel.as_str(), None),
-            Ends::Ring { .. } => ("gateway", Some(sample(1000, 10))),
+        let (tunnel, inside, workers) = match &job.ends {
+            Ends::Devices { tunnel, .. } => (tunnel.as_str(), None, 1),
+            Ends::Ring { .. } => ("gateway", Some(sample(1000, 10)), 1),
+            Ends::Memory { worker_cores, .. } => {
+                ("gateway", Some(sample(1000, 10)), worker_cores.len() as u64)
+            }
         };
         // Others than these are half as fast as the generator can send.
         let received = match job.far_side {
             FarSide::Wire | FarSide::Router => 10_000_000,
-            FarSide::Nat => 5_000_000,
+            FarSide::Nat => 5_000_000 * workers,
         };
         let measured = Measured {
             seconds: 1.0,

@@ -96,6 +96,25 @@ fn every_run_is_told_and_nothing_of_it_is_markup() {
 }
 
 #[test]
+fn workers_are_shown_beside_one() {
+    let crew = |workers, value| Run {
+        io: "none".to_owned(),
+        workers,
+        ..run("gateway", "scaling", 1000, value)
+    };
+    let page = html(&results(vec![crew(1, 20.0), crew(2, 39.0)]), None);
+    let text = parse(&page);
+    for told in ["1 worker, 1 k flows each", "20.0 Mpps 1.00×", "39.0 Mpps 1.95×"] {
+        assert!(text.contains(told), "{told}: {text}");
+    }
+    // It is no throughput: the other plots are through devices.
+    assert!(!text.contains("Cycles per packet, in2out"), "{text}");
+    // Nothing to compare with.
+    let text = parse(&html(&results(vec![crew(2, 39.0)]), None));
+    assert!(text.contains("39.0 Mpps") && !text.contains('×'), "{text}");
+}
+
+#[test]
 fn an_empty_result_and_an_earlier_one_have_their_page() {
     assert!(parse(&html(&results(vec![]), None)).contains("Not part of this run."));
     let new = results(vec![run("gateway", "throughput", 10, 3.0), run("x", "churn", 1, 1.0)]);

@@ -5,7 +5,7 @@ const TIMING: Timing = Timing { repeats: 4, seconds: 2.0, warm_up: 0.5, patience
 
 /// The first of the full set with this scenario, and its group.
 fn first(scenario: Scenario) -> (Group, Measurement) {
-    let groups = scenarios::groups(false, true, &[]);
+    let groups = scenarios::groups(false, true, 2, &[]);
     let mut all = groups
         .iter()
         .flat_map(|group| group.measurements.iter().map(move |of| (group.clone(), of.clone())));
@@ -35,6 +35,7 @@ fn each_scenario_has_its_step_table_and_repeats() {
         (Scenario::Churn(1_000_000), new(Some(1e6), 2.0), Table::Churning, 4),
         (Scenario::TearDown, None, Table::Wide, 4),
         (Scenario::Capacity, Some(Step::Capacity { most: 2_000_000 }), Table::Full, 1),
+        (Scenario::Scaling, send(Scenario::Scaling, None, 0.0, false), Table::Flows, 4),
     ] {
         let (group, measurement) = first(scenario);
         assert_eq!(measurement.step(&TIMING, Some(4e6)), step, "{scenario:?}");
@@ -46,7 +47,7 @@ fn each_scenario_has_its_step_table_and_repeats() {
 
 #[test]
 fn tables_have_room_for_what_is_opened_in_them() {
-    for group in scenarios::groups(false, true, &[]) {
+    for group in scenarios::groups(false, true, 2, &[]) {
         for subject in group.subjects() {
             let spec = group.spec(subject);
             assert!(spec.max_sessions > group.flows, "{}", group.name());
@@ -60,6 +61,7 @@ fn a_generator_knows_where_it_sends_and_what_comes_of_it() {
     let settings = crate::suite::Settings {
         generator_core: 3,
         system_core: 5,
+        cpus: vec![0, 3, 5, 6],
         hugepages: true,
         gateway: None,
         peer: None,
@@ -74,13 +76,18 @@ fn a_generator_knows_where_it_sends_and_what_comes_of_it() {
         (Kind::Router, Io::Memif, FarSide::Router),
         (Kind::Testpmd, Io::Memif, FarSide::Wire),
     ] {
-        let job = group.job(Subject { kind, io }, devices(), &settings);
+        let job = group.job(Subject { kind, io, workers: 1 }, devices(), &settings);
         assert_eq!((job.far_side, job.core, job.flows), (far_side, 3, 1));
         assert_eq!(job.ends, Ends::Devices { tunnel: "t".into(), external: "e".into() });
         assert_eq!(job.eal_args, ["--word"]);
     }
-    let job = group.job(Subject { kind: Kind::Gateway, io: Io::Ring }, None, &settings);
-    assert_eq!(job.ends, Ends::Ring { worker_core: 5, max_sessions: 1025 });
+    let inside =
+        |io, workers| group.job(Subject { kind: Kind::Gateway, io, workers }, None, &settings).ends;
+    assert_eq!(inside(Io::Ring, 1), Ends::Ring { worker_core: 5, max_sessions: 1025 });
+    for (workers, worker_cores) in [(1, vec![5]), (2, vec![5, 3]), (4, vec![5, 3, 0, 6])] {
+        let expected = Ends::Memory { worker_cores, max_sessions: 1025 };
+        assert_eq!(inside(Io::None, workers), expected);
+    }
 }
 
 #[test]

@@ -65,20 +65,8 @@ fn turns_give_percentile_and_disturbance() {
     }
 }
 
-#[test]
-fn what_was_counted_between_two_samples() {
-    let before = Sample { sessions: 9, ..counted(&[(100, 5)]) };
-    let mut after = Sample { sessions: 3, ..counted(&[(100, 7), (200, 1)]) };
-    (after.busy_cycles, after.packets) = (90_000, 180);
-    after.stages.insert("parse".into(), 7);
-    let between = between(&before, &after);
-    assert_eq!((between.busy_cycles, between.packets, between.sessions), (40_000, 80, 3));
-    assert_eq!(between.turn_cycles, [(100, 2), (200, 1)]);
-    assert_eq!(between.stages["parse"], 7);
-}
-
 fn run_of(scenario: Scenario, repeats: &[Repeat], fastest: f64) -> Run {
-    let groups = scenarios::groups(false, true, &[]);
+    let groups = scenarios::groups(false, true, 2, &[]);
     let mut all = groups.iter().flat_map(|group| &group.measurements);
     let measurement = all.find(|measurement| measurement.scenario == scenario).unwrap();
     run(measurement, (measurement.subjects[0], "it"), repeats, fastest, Vec::new()).unwrap()

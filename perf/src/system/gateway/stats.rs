@@ -57,26 +57,29 @@ impl Stats {
     /// All workers together.
     pub(super) fn sample(&self) -> Sample {
         let mut sample = Sample::default();
-        let mut turns: BTreeMap<u64, u64> = BTreeMap::new();
-        for Worker { sessions, cycles } in &self.workers {
-            sample.sessions += sessions.live;
-            sample.session_bytes += sessions.table_bytes;
-            sample.sessions_created += sessions.created;
-            sample.sessions_ended += sessions.expired + sessions.cut + sessions.flushed;
-            let Some(cycles) = cycles else { continue };
-            sample.busy_cycles += cycles.busy;
-            sample.packets += cycles.packets;
-            sample.turns += cycles.turns;
-            for (stage, count) in &cycles.stages {
-                *sample.stages.entry(stage.clone()).or_default() += count;
-            }
-            for (bound, count) in &cycles.turn_histogram {
-                *turns.entry(*bound).or_default() += count;
-            }
-        }
-        sample.turn_cycles = turns.into_iter().collect();
+        self.workers.iter().for_each(|worker| sample.add(&worker.sample()));
         for Drops { side, reason, packets } in &self.drops {
             *sample.drops.entry(format!("{side} {reason}")).or_default() += packets;
+        }
+        sample
+    }
+}
+
+impl Worker {
+    fn sample(&self) -> Sample {
+        let Worker { sessions, cycles } = self;
+        let mut sample = Sample {
+            sessions: sessions.live,
+            session_bytes: sessions.table_bytes,
+            sessions_created: sessions.created,
+            sessions_ended: sessions.expired + sessions.cut + sessions.flushed,
+            ..Sample::default()
+        };
+        if let Some(cycles) = cycles {
+            (sample.busy_cycles, sample.packets) = (cycles.busy, cycles.packets);
+            sample.turns = cycles.turns;
+            sample.stages.clone_from(&cycles.stages);
+            sample.turn_cycles.clone_from(&cycles.turn_histogram);
         }
         sample
     }
