@@ -21,6 +21,9 @@ pub trait PacketBuf {
     /// Starts loading what a packet received at `side` will soon need of its buffer.
     fn prefetch(&self, side: Side);
 
+    /// Starts loading the line before the packet's first, where tunnel headers will be.
+    fn prefetch_room(&self);
+
     /// False when more of the packet is in further buffers; `data` is the first of them.
     fn is_contiguous(&self) -> bool;
 
@@ -36,17 +39,23 @@ pub trait PacketBuf {
     fn fill(&mut self, bytes: &[u8]) -> bool;
 }
 
-/// Starts loading the two cache lines that a packet needs whose data begins at `start`: from the tunnel
-/// the outer and inner headers; from the world its headers, and the line before them, where the tunnel's
-/// will be. All will be written, for a translation changes them.
+const LINE: usize = 64;
+
+/// Starts loading the cache lines that are read of a packet whose data begins at `start`: from the tunnel
+/// those of the outer and the inner headers; from the world one. All will be written, for a translation
+/// changes them.
 #[inline(always)]
 pub fn prefetch_headers(start: *const u8, side: Side) {
-    const LINE: usize = 64;
     prefetch_to_write(start);
-    prefetch_to_write(match side {
-        Side::Tunnel => start.wrapping_add(LINE),
-        Side::External => start.wrapping_sub(LINE),
-    });
+    if side == Side::Tunnel {
+        prefetch_to_write(start.wrapping_add(LINE));
+    }
+}
+
+/// [`PacketBuf::prefetch_room`] for data that begins at `start`.
+#[inline(always)]
+pub fn prefetch_room(start: *const u8) {
+    prefetch_to_write(start.wrapping_sub(LINE));
 }
 
 /// The two ports as one worker sees them.

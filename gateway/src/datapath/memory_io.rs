@@ -4,7 +4,7 @@
 //! comes from a pool that takes it back, so that a worker on this double touches memory as it would on
 //! real ports and allocates only what it allocates itself.
 
-use super::io::{Burst, PacketBuf, PacketIo, prefetch_headers};
+use super::io::{Burst, PacketBuf, PacketIo, prefetch_headers, prefetch_room};
 use crate::{prefetch::prefetch, verdict::Side};
 use std::{
     collections::VecDeque,
@@ -70,6 +70,11 @@ impl PacketBuf for MemoryPacket {
     #[inline(always)]
     fn prefetch(&self, side: Side) {
         prefetch_headers(&raw const self.0.bytes.0[HEADROOM], side);
+    }
+
+    #[inline(always)]
+    fn prefetch_room(&self) {
+        prefetch_room(&raw const self.0.bytes.0[HEADROOM]);
     }
 
     #[inline(always)]

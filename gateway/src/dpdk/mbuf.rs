@@ -1,7 +1,10 @@
 //! One packet buffer. The only file that touches the fields of an `rte_mbuf`.
 
 use crate::{
-    datapath::{PacketBuf, io::prefetch_headers},
+    datapath::{
+        PacketBuf,
+        io::{prefetch_headers, prefetch_room},
+    },
     prefetch::prefetch_address,
     verdict::Side,
     wire::{ethernet::ETHERTYPE_VLAN, vlan::VLAN_LEN},
@@ -172,6 +175,11 @@ impl PacketBuf for Mbuf {
     #[inline(always)]
     fn prefetch(&self, side: Side) {
         prefetch_headers(self.start(), side);
+    }
+
+    #[inline(always)]
+    fn prefetch_room(&self) {
+        prefetch_room(self.start());
     }
 
     #[inline(always)]
