@@ -36,7 +36,5 @@ fn the_committed_run_fits_the_schema_and_makes_a_page() {
     let plots = roxmltree::Document::parse(body).unwrap();
     let plots = plots.descendants().filter(|node| node.tag_name().name() == "svg").count();
     assert!(plots > 8, "{plots}");
-    // Sections of the page, each from its title on.
-    let missing = page.split("<h2>").filter(|section| section.contains("Not part of this run"));
-    assert!(missing.into_iter().all(|section| section.starts_with("Scaling")), "a whole run");
+    assert!(!page.contains("Not part of this run"), "a whole run");
 }
