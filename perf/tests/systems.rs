@@ -17,7 +17,7 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
-use traces::Traces;
+use traces::{GATEWAY, Traces};
 
 fn place(hugepages: bool) -> Place {
     Place { cores: vec![1], generator_core: 0, hugepages, tsc_hz: 1_000_000_000 }
@@ -138,7 +138,7 @@ fn gateway_over(io: Io) {
             assert!(sample.session_bytes > 2 << 20, "{sample:?}");
             assert!(system.flush().unwrap().unwrap() < 10.0);
         }
-        rests(&mut system, "gateway.toml");
+        rests(&mut system, GATEWAY);
         assert_ne!(Traces::now(), before, "traces are seen");
     });
     traces::gone(&before);
@@ -239,7 +239,8 @@ fn ended_by(test: &str, signal: Signal) {
     assert!(lines.any(|line| line.unwrap().ends_with("all are there")), "it did not start them");
     let pid = holder.id();
     let there = format!("{:?}", Traces::of(pid));
-    for kind in ["interface", "table netdev", "folder", "gateway.toml", "dpdk-testpmd"] {
+    let gateway = format!(": {GATEWAY}");
+    for kind in ["interface", "table netdev", "folder", &gateway, "dpdk-testpmd"] {
         assert!(there.contains(kind), "{kind}: {there}");
     }
     kill(Pid::from_raw(pid.cast_signed()), signal).unwrap();

@@ -11,6 +11,9 @@ use std::{
 const SETTINGS: [&str; 2] =
     ["/proc/sys/net/netfilter/nf_conntrack_max", "/proc/sys/net/netfilter/nf_conntrack_buckets"];
 
+/// In the command line of a gateway that is measured, which others on the machine do not have.
+pub(crate) const GATEWAY: &str = "egress-perf-gateway-";
+
 /// Of the process with that number and of the whole machine.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Traces(BTreeSet<String>);
@@ -42,7 +45,7 @@ impl Traces {
         for path in SETTINGS {
             found.insert(format!("{path}={}", fs::read_to_string(path).unwrap_or_default().trim()));
         }
-        for word in ["gateway.toml", "dpdk-testpmd", "sleep\0infinity"] {
+        for word in [GATEWAY, "dpdk-testpmd", "sleep\0infinity"] {
             found.extend(children(word).iter().map(|pid| format!("process {pid}: {word}")));
         }
         Traces(found)
