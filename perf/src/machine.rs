@@ -28,8 +28,8 @@ pub fn tsc_hz() -> u64 {
     (after.wrapping_sub(before) as f64 / took.as_secs_f64()) as u64
 }
 
-/// This machine.
-pub fn this(command: Vec<String>, tsc_hz: u64) -> Machine {
+/// This machine, where the program was called with these arguments.
+pub fn this(arguments: impl Iterator<Item = String>, tsc_hz: u64) -> Machine {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let cpuinfo = read("/proc/cpuinfo");
     let release = read("/proc/sys/kernel/osrelease");
@@ -44,7 +44,7 @@ pub fn this(command: Vec<String>, tsc_hz: u64) -> Machine {
         dpdk: gateway::dpdk::version(),
         egress_perf: env!("CARGO_PKG_VERSION").to_owned(),
         date: humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string(),
-        command,
+        command: std::iter::once("egress-perf".to_owned()).chain(arguments).collect(),
     }
 }
 
@@ -100,7 +100,7 @@ mod tests {
 
     #[test]
     fn this_machine_has_what_a_reader_asks_first() {
-        let machine = this(vec!["egress-perf".into()], tsc_hz());
+        let machine = this(["list".to_owned()].into_iter(), tsc_hz());
         assert!(machine.cpus > 0 && machine.memory_gib > 0, "{machine:?}");
         // No CPU that runs DPDK is slower or faster than this.
         assert!((100_000_000..10_000_000_000).contains(&machine.tsc_hz), "{machine:?}");

@@ -39,7 +39,7 @@ pub struct Machine {
     pub egress_perf: String,
     /// When it began, UTC, RFC 3339.
     pub date: String,
-    /// The command line.
+    /// The command line, without where the program lies.
     pub command: Vec<String>,
 }
 

@@ -123,7 +123,7 @@ pub(super) fn run(args: &RunArgs) -> Result<()> {
     }
     let seconds = groups.iter().map(|group| group.estimate(&settings.timing)).sum();
     let mut progress = Progress::new(seconds, args.verbose);
-    let machine = machine::this(std::env::args().collect(), settings.tsc_hz);
+    let machine = machine::this(std::env::args().skip(1), settings.tsc_hz);
     let save = |results: &Results| match &args.json {
         Some(path) => save(path, results),
         None => Ok(()),

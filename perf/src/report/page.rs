@@ -48,10 +48,13 @@ pub fn html(results: &Results, earlier: Option<&Results>) -> String {
         all(runs, earlier),
     ];
     let machine = &results.machine;
-    let hypervisor = machine.hypervisor.as_deref().unwrap_or("no hypervisor");
+    let hypervisor = match &machine.hypervisor {
+        Some(name) => format!("hypervisor: {name}"),
+        None => "no hypervisor".to_owned(),
+    };
     let facts = [
         format!("{} CPUs: {}", machine.cpus, machine.cpu),
-        hypervisor.to_owned(),
+        hypervisor,
         format!("{} GiB", machine.memory_gib),
         format!("time stamp counter {} GHz", number(machine.tsc_hz as f64 / 1e9, 2)),
         match machine.cpu_distance_cycles {
