@@ -2,7 +2,7 @@
 //! `workers.cycle_counters`; off, each lap costs a branch per burst.
 //!
 //! Only turns that found packets count. Each turn is timed as a whole; its stages are in one turn of
-//! [`STAGES_EVERY`], and stand for those of the others, since reading the counter ten times costs a packet
+//! seven, and stand for those of the others, since reading the counter ten times costs a packet
 //! of a full burst as much as its look-up. Time is read without a fence, so that the stages overlap in the
 //! core as they do without being watched: a stage's loads that nobody waited for show up in the next.
 

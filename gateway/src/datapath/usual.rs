@@ -2,7 +2,7 @@
 //! neither VLAN tag, options, fragments nor surprises. Called by the worker for each frame of a burst.
 //!
 //! Where the headers are is known before they are looked at, so what all such frames have in common is
-//! compared as a whole ([`Pattern`]), and the rest is read from constant offsets. What is not so is not
+//! compared as a whole (`Pattern`), and the rest is read from constant offsets. What is not so is not
 //! judged here: [`super::classify`] knows all frames, and why one is dropped.
 
 use super::{config::PortConfig, tunnel::ECN};
