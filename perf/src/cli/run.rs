@@ -43,7 +43,7 @@ pub(super) struct Selection {
     /// Repeats of each measurement [default: 3 quick, else 7]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=100))]
     repeats: Option<u16>,
-    /// Seconds of each repeat [default: 1 quick, else 2]
+    /// Seconds of each repeat [default: 0.7 quick, else 2]
     #[arg(long, value_name = "S", value_parser = seconds)]
     seconds: Option<f64>,
 }
