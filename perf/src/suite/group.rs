@@ -36,7 +36,7 @@ pub struct Timing {
 }
 
 impl Timing {
-    pub const QUICK: Timing = Timing { repeats: 3, seconds: 0.7, warm_up: 0.15, patience: 10.0 };
+    pub const QUICK: Timing = Timing { repeats: 3, seconds: 0.7, warm_up: 0.15, patience: 40.0 };
     pub const FULL: Timing = Timing { repeats: 7, seconds: 2.0, warm_up: 0.3, patience: 300.0 };
 }
 
