@@ -5,7 +5,7 @@
 //! ```text
 //! datapath::worker   rx burst, stages over the whole burst, tx burst
 //!  → wire::parse     bytes → checked facts (offsets, addresses, l4_ports)
-//!  → datapath::classify   what is this frame: in2out, out2in, ARP, to us, or a drop
+//!  → datapath::usual, else datapath::classify   what is this frame: in2out, out2in, ARP, to us, or a drop
 //!  → nat::in2out | nat::out2in   look-up → hit, or miss → session
 //!  → nat::rewrite    addresses, l4_ports, checksum deltas
 //!  → datapath::next_hop   L2 header, the guard, output port

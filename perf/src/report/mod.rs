@@ -1,6 +1,7 @@
 //! A result for the eye: one HTML file that needs nothing else. `page` is the whole of it, `plot` the SVG,
-//! `text` numbers and tables.
+//! `figures` its last table, `text` numbers and tables.
 
+mod figures;
 mod page;
 mod plot;
 mod text;
